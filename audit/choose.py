@@ -1,0 +1,52 @@
+"""Which policy, and with it which data: the one that is named, or with ``auto`` the first whose data are to be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.errors import DataError, DataMissing
+from audit.loading import Dataset, load_dataset
+from audit.policy import PolicyFile, load_policy
+
+AUTO = ("policies/mnist.yaml", "policies/digits.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A policy, its data, and why this one, in one line."""
+
+    file: PolicyFile
+    dataset: Dataset
+    reason: str
+
+
+def choose(option: str, root: Path, *, offline: bool) -> Choice:
+    """Load the policy and its data.
+
+    Args:
+        option: a path, taken strictly, or ``auto``.
+        root: the repository; paths are relative to it.
+        offline: fetch nothing.
+
+    Raises:
+        PolicyError: the policy is wrong.
+        DataError: the data are damaged, or those of a named policy are missing. Damage never leads to a fallback.
+    """
+    if option != "auto":
+        file = load_policy(root / option, root)
+        try:
+            return Choice(file, load_dataset(file.policy.dataset, offline=offline), f"{option}, as named")
+        except DataMissing as error:
+            raise DataError(f"{option}: {error}") from error
+    passed_over: list[str] = []
+    for name in AUTO:
+        file = load_policy(root / name, root)
+        try:
+            dataset = load_dataset(file.policy.dataset, offline=offline)
+        except DataMissing as error:
+            passed_over.append(f"{name} passed over: {error}")
+            continue
+        because = "; ".join(passed_over) or f"{dataset.name} was found"
+        return Choice(file, dataset, f"{name}, chosen by auto ({because})")
+    raise DataError(f"--policy auto: no policy has its data here: {'; '.join(passed_over)}")

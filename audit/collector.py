@@ -1,0 +1,101 @@
+"""Folds what the test items recorded into one Report. Knows nothing of pytest but the order of its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from audit.gate import Circumstances, decide
+from audit.policy import Policy
+from audit.records import Evidence, Exhibit, IfNotRun, Report, Status, Verdict, Waiver
+
+
+class Collector:
+    """Verdicts by requirement id, exhibits in order, and whatever crashed."""
+
+    def __init__(self, expected: Sequence[str], waivers: Sequence[Waiver]) -> None:
+        """Expect one verdict for each id."""
+        self._expected = tuple(expected)
+        self._waivers = tuple(waivers)
+        self._verdicts: dict[str, Verdict] = {}
+        self._exhibits: list[Exhibit] = []
+        self._crashes: list[str] = []
+        self.stride_matrix: dict[str, Any] | None = None
+
+    @property
+    def waived(self) -> frozenset[str]:
+        """Return the ids that a waiver names."""
+        return frozenset(waiver.id for waiver in self._waivers)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Return one verdict for every expected requirement; NOT_RUN where no item came to an end."""
+        return tuple(
+            self._verdicts.get(name) or _empty(name, Status.NOT_RUN, "its test did not run") for name in self._expected
+        )
+
+    def statuses(self) -> dict[str, Status]:
+        """Return the verdicts so far, for the register."""
+        return {name: verdict.status for name, verdict in self._verdicts.items()}
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """Keep a recorded verdict."""
+        waived = verdict.requirement_id in self.waived and verdict.status is Status.NOT_MET
+        self._verdicts[verdict.requirement_id] = verdict.model_copy(update={"waived": waived})
+
+    def add_exhibit(self, exhibit: Exhibit) -> None:
+        """Keep an exhibit."""
+        self._exhibits.append(exhibit)
+
+    def item_failed(self, requirement_id: str, reason: str) -> None:
+        """Note that an item broke: doubt lowers MET to INCONCLUSIVE and leaves any other verdict alone."""
+        known = self._verdicts.get(requirement_id)
+        if known is None:
+            self._verdicts[requirement_id] = _empty(requirement_id, Status.INCONCLUSIVE, f"crashed: {reason}")
+        elif known.status is Status.MET and requirement_id not in self.waived:
+            changed = {"status": Status.INCONCLUSIVE, "reason": f"{known.reason}, but the test crashed: {reason}"}
+            self._verdicts[requirement_id] = known.model_copy(update=changed)
+
+    def item_skipped(self, requirement_id: str, reason: str) -> None:
+        """Note that an item was skipped before it recorded anything."""
+        self._verdicts.setdefault(requirement_id, _empty(requirement_id, Status.NOT_RUN, f"skipped: {reason}"))
+
+    def exhibit_failed(self, name: str, reason: str) -> None:
+        """Note that an exhibit broke: the report is incomplete."""
+        self._crashes.append(f"{name} ({reason})")
+
+    def report(
+        self,
+        policy: Policy,
+        *,
+        header: Mapping[str, Any],
+        target: Mapping[str, Any],
+        notes: Sequence[str],
+        provenance: Mapping[str, Any],
+        partial: bool,
+        allow_incomplete: bool,
+        block_all: bool,
+    ) -> Report:
+        """Return the finished record, gate included."""
+        what_if = {
+            one.id: IfNotRun.BLOCK if block_all else one.if_not_run
+            for one in policy.requirements
+        }
+        around = Circumstances(self.waived, tuple(self._crashes), partial, allow_incomplete)
+        return Report(
+            gate=decide(self.verdicts, what_if, around),
+            policy=dict(header),
+            target=dict(target),
+            partial=partial,
+            verdicts=self.verdicts,
+            exhibits=tuple(self._exhibits),
+            waivers=self._waivers,
+            notes=tuple(notes),
+            stride_matrix=self.stride_matrix,
+            provenance=dict(provenance),
+        )
+
+
+def _empty(requirement_id: str, status: Status, reason: str) -> Verdict:
+    evidence = Evidence(not_run=reason) if status is Status.NOT_RUN else Evidence(doubt=reason)
+    return Verdict(requirement_id=requirement_id, status=status, reason=reason, evidence=evidence)

@@ -1,0 +1,234 @@
+"""(Requirement, session) -> Evidence, one function a family: measures the target, and the control beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audit import artifacts, measure, register
+from audit.errors import ScannerError, ScannerFailed, ScannerMissing
+from audit.judge import compare, describe
+from audit.measure import Outcome
+from audit.policy import (
+    ArtifactRequirement,
+    DependencyRequirement,
+    EvasionRequirement,
+    PerformanceRequirement,
+    PoisoningRequirement,
+    RegisterRequirement,
+    StaticRequirement,
+)
+from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
+from audit.repository import tracked_files
+from audit.scanners.interface import CodeScanner, DependencyScan, Scan
+from audit.session import AuditSession
+
+SHOWN_FINDINGS = 100
+
+
+def performance(requirement: PerformanceRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+    """Measure clean accuracy."""
+    laboratory, bound = session.laboratory, requirement.bound
+    outcome = laboratory.clean(session.target(), session.samples(requirement.samples))
+    bad = laboratory.clean(session.target(requirement.control.target), session.samples(requirement.control.samples))
+    return (
+        Evidence(
+            measurement=measure.accuracy(outcome, bound),
+            control=_target_control(requirement.control.target, bound, measure.accuracy(bad, bound)),
+        ),
+        outcome,
+    )
+
+
+def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+    """Measure robust accuracy under the requirement's attack, white-box, with probes."""
+    samples = session.samples(requirement.samples)
+    outcome, measurement = _attacked(requirement, session, session.target_name, samples)
+    health = measure.probes(
+        session.laboratory, session.target(), samples, requirement.threat_model, outcome, requirement.seed
+    )
+    control = requirement.control
+    _, bad = _attacked(requirement, session, control.target, session.samples(control.samples))
+    return (
+        Evidence(
+            measurement=measurement,
+            probes=health,
+            control=_target_control(control.target, requirement.bound, bad),
+        ),
+        outcome,
+    )
+
+
+def _attacked(
+    requirement: EvasionRequirement, session: AuditSession, name: str, samples: measure.Samples
+) -> tuple[Outcome, Measurement]:
+    outcome = session.laboratory.attacked(
+        session.target(name), samples, requirement.attack, requirement.threat_model, requirement.seed
+    )
+    settings = {
+        "attack": requirement.attack.model_dump(mode="json"),
+        "norm": requirement.threat_model.norm.value,
+        "eps": requirement.threat_model.eps,
+    }
+    return outcome, measure.robust_accuracy(outcome, requirement.bound, requirement.seed, **settings)
+
+
+def poisoning(requirement: PoisoningRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+    """Measure the attack success rate of the trigger on images of other classes."""
+    laboratory, bound, trigger = session.laboratory, requirement.bound, requirement.trigger
+    outcome = laboratory.triggered(session.target(), session.samples(requirement.samples), trigger)
+    control = requirement.control
+    bad = laboratory.triggered(session.target(control.target), session.samples(control.samples), trigger)
+    return (
+        Evidence(
+            measurement=measure.attack_success_rate(outcome, bound, trigger),
+            control=_target_control(control.target, bound, measure.attack_success_rate(bad, bound, trigger)),
+        ),
+        outcome,
+    )
+
+
+def artifact(requirement: ArtifactRequirement, session: AuditSession) -> Evidence:
+    """Check the target's weight file, and that the loader refuses malicious ones."""
+    weights = session.weights(session.target_name)
+    if weights is None:
+        return Evidence(not_run=f"target {session.target_name} has no weight file to examine")
+    own = artifacts.weight_findings(weights.path, weights.sha256, weights.path.name)
+    planted, tried = artifacts.loader_findings()
+    return Evidence(
+        measurement=_count((*own, *planted), 1 + tried, weights=weights.path.name, planted_files=tried),
+        findings=(*own, *planted),
+        control=artifacts.payload_control(),
+    )
+
+
+def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
+    """Scan every tracked Python file that the policy does not exclude."""
+    scanner = requirement.scanner
+    try:
+        tracked = tracked_files(session.root, "*.py")
+        excluded = scanner.excluded(tracked)
+        files = [name for name in tracked if name not in {one.path for one in excluded}]
+        if not files:
+            return Evidence(not_run="git tracks no Python file here, so there is nothing to scan")
+        scan = scanner.scan(session.root, files, session.root)
+        control = _plant_control(requirement, session)
+    except ScannerMissing as error:
+        return Evidence(not_run=str(error))
+    except ScannerFailed as error:
+        return Evidence(doubt=str(error))
+    return Evidence(
+        measurement=_count(
+            scan.findings,
+            max(1, len(scan.files_read)),
+            tool=f"{scan.tool} {scan.version}",
+            files_read=len(scan.files_read),
+            files_tracked=len(tracked),
+            lines_read=scan.lines_read,
+        ),
+        findings=scan.findings[:SHOWN_FINDINGS],
+        probes=coverage_probes(scan, files),
+        control=control,
+        suppressions=(*excluded, *scan.suppressions),
+    )
+
+
+def coverage_probes(scan: Scan, files: Sequence[str]) -> tuple[Probe, ...]:
+    """Return whether a scanner read all it was given; zero files, a syntax error or a file left out is not clean."""
+    left_out = sorted(set(files) - set(scan.files_read))
+    return (
+        Probe(
+            name="every file was read",
+            passed=not left_out and bool(scan.files_read),
+            detail=f"{len(scan.files_read)} of {len(files)} files read"
+            + (f"; left out: {', '.join(left_out[:5])}" if left_out else ""),
+        ),
+        Probe(
+            name="every file was understood",
+            passed=not scan.errors,
+            detail="; ".join(scan.errors[:3]) or "no parse errors",
+        ),
+    )
+
+
+def _plant_control(requirement: StaticRequirement, session: AuditSession) -> ControlResult:
+    plant = session.root / requirement.control.plant
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copyfile(plant, folder / "planted.py")
+        scanner: CodeScanner = requirement.scanner.model_copy(update={"accept": ()})
+        found = scanner.scan(folder, ["planted.py"], session.root).findings
+    rules = ", ".join(sorted({finding.rule for finding in found}))
+    return ControlResult(
+        name=f"planted {requirement.control.plant}",
+        status=compare(requirement.bound, _count(found, 1)),
+        detail=f"{len(found)} findings: {rules}" if found else "nothing was found in it",
+    )
+
+
+def dependency(requirement: DependencyRequirement, session: AuditSession) -> Evidence:
+    """Audit the environment; NOT_RUN unless every package without an exception was really audited."""
+    scanner = requirement.scanner
+    if session.options.offline:
+        return Evidence(not_run="--offline: the advisory service was not asked, no package was audited")
+    try:
+        scan = scanner.scan(session.root)
+        stand_in = scanner.parse((session.root / requirement.control.report).read_text(encoding="utf-8"))
+    except ScannerError as error:
+        return Evidence(not_run=f"no package was audited: {error}")
+    return dependency_evidence(requirement, scan, stand_in)
+
+
+def dependency_evidence(
+    requirement: DependencyRequirement, scan: DependencyScan, stand_in: DependencyScan
+) -> Evidence:
+    """Return the evidence in a scan; findings count even when packages were skipped, silence does not."""
+    total = len(scan.audited) + len(scan.skipped)
+    unexplained = requirement.scanner.unexplained(scan)
+    not_run = None
+    if unexplained or not scan.audited:
+        first = f"; first: {unexplained[0].package}: {unexplained[0].reason}" if unexplained else ""
+        not_run = f"{len(scan.audited)} of {total} packages were audited, {len(unexplained)} skipped{first}"
+    measured = _count(scan.findings, max(1, len(scan.audited)), audited=len(scan.audited), packages=total)
+    return Evidence(
+        measurement=measured if scan.findings or not_run is None else None,
+        findings=scan.findings[:SHOWN_FINDINGS],
+        not_run=not_run,
+        control=ControlResult(
+            name=requirement.control.report,
+            status=compare(requirement.bound, _count(stand_in.findings, 1)),
+            detail=f"{len(stand_in.findings)} findings in the stand-in report",
+        ),
+        tables={"audited": list(scan.audited), "skipped": [one.model_dump() for one in scan.skipped]},
+    )
+
+
+def stride_register(
+    requirement: RegisterRequirement, session: AuditSession, verdicts: Mapping[str, Status]
+) -> tuple[Evidence, dict[str, Any]]:
+    """Check the register against the verdicts of this run; also returns the matrix for the report."""
+    known = frozenset(one.id for one in session.file.policy.requirements)
+    claimed = register.read_register(session.root / requirement.register_file)
+    found = register.findings(claimed, verdicts, known, requirement.register_file)
+    hollow = register.read_register(session.root / requirement.control.register_file)
+    holes = register.findings(hollow, verdicts, known, requirement.control.register_file)
+    bad = _count(holes, register.cell_count(hollow))
+    evidence = Evidence(
+        measurement=_count(found, register.cell_count(claimed), cells=register.cell_count(claimed)),
+        findings=tuple(found),
+        control=_target_control(requirement.control.register_file, requirement.bound, bad),
+    )
+    return evidence, register.matrix(claimed, verdicts)
+
+
+def _count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:
+    """Return an exact count: an interval of width zero."""
+    value = float(len(found))
+    return Measurement(metric=Metric.FINDINGS, value=value, low=value, high=value, n=n, settings=settings)
+
+
+def _target_control(name: str, bound: Bound, measurement: Measurement) -> ControlResult:
+    return ControlResult(name=name, status=compare(bound, measurement), detail=describe(bound, measurement))

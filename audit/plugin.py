@@ -1,0 +1,347 @@
+"""The pytest plugin: options, parametrisation, fixtures and hooks. It forwards to the run and computes nothing."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
+from audit.gate import ExitCode
+from audit.measure import Outcome
+from audit.policy import BaseRequirement
+from audit.progress import Ticker
+from audit.records import Evidence, Exhibit, Family, IfNotRun, Profile, Report, Status, Verdict
+from audit.report import as_html
+from audit.run import AuditRun, Settings
+from audit.session import AuditSession
+
+RUN = pytest.StashKey[AuditRun]()
+RECORDED = pytest.StashKey[Verdict]()
+UNIT = Path("tests/unit")
+_FAILURES = (RequirementNotMet, Undecided, NotExamined)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of an audit."""
+    group = parser.getgroup("audit", "security audit of a model")
+    group.addoption("--policy", default="auto", metavar="FILE", help="policy file, or auto (default): MNIST, else digits")
+    group.addoption("--target", default=None, metavar="NAME", help="target of the policy; default: the one it names")
+    group.addoption("--only", nargs="+", action="extend", default=[], metavar="ID", help="audit these requirements only")
+    group.addoption("--profile", choices=[p.value for p in Profile], default="quick", help="upper limits of samples")
+    group.addoption("--offline", action="store_true", help="do not try the network")
+    group.addoption("--allow-incomplete", action="store_true", help="open the gate when nothing is NOT_MET")
+    group.addoption("--block-not-run", action="store_true", help="treat if_not_run: report as block")
+    group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
+    group.addoption("--retrain", action="store_true", help="train again, and compare with the released weights")
+    group.addoption("--report-dir", default="reports", metavar="DIR", help="where report folders are made")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load policy and data before anything runs; what is wrong with them is a usage error (exit 4)."""
+    config.addinivalue_line("markers", "requirements(family): one item per requirement of this family")
+    config.addinivalue_line("markers", "exhibits(kind): one item per exhibit of this kind")
+    if not _is_audit(config):
+        return
+    if getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("-n: an audit runs in one process, because torch owns the cores; -n serves tests/unit")
+    terminal = _Terminal(config)
+    try:
+        run = AuditRun(config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce)
+    except AuditError as error:
+        raise pytest.UsageError(f"{type(error).__name__}: {terminal.scrub(str(error))}") from error
+    config.stash[RUN] = run
+    config.option.verbose = max(config.option.verbose, 1)
+    if not config.option.collectonly:
+        folder = run.open_folder()
+        config.option.htmlpath, config.option.self_contained_html = str(folder / "report.html"), True
+        config.option.xmlpath = str(folder / "junit.xml")
+    config.pluginmanager.register(AuditHooks(run, terminal), "audit-hooks")
+
+
+@pytest.fixture
+def audit(pytestconfig: pytest.Config) -> AuditSession:
+    """Give the session of this audit: targets, samples, laboratory."""
+    return pytestconfig.stash[RUN].session
+
+
+@pytest.fixture
+def statuses(pytestconfig: pytest.Config) -> dict[str, Status]:
+    """Give the verdicts so far, by requirement id."""
+    return pytestconfig.stash[RUN].collector.statuses()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, requirement: BaseRequirement) -> Callable[..., None]:
+    """Give the function that judges evidence; it raises unless the requirement is met."""
+    run = request.config.stash[RUN]
+
+    def judge_and_keep(
+        evidence: Evidence, outcome: Outcome | None = None, *, matrix: dict[str, Any] | None = None
+    ) -> None:
+        if RECORDED in request.node.stash:
+            raise RuntimeError(f"{requirement.id}: evidence was recorded twice; one item records once")
+        verdict, exhibits = run.record(requirement, evidence, outcome)
+        request.node.stash[RECORDED] = verdict
+        request.node.user_properties.append(("verdict", verdict.model_dump_json()))
+        request.node.user_properties.extend(("exhibit", one.model_dump_json()) for one in exhibits)
+        run.collector.stride_matrix = matrix or run.collector.stride_matrix
+        _raise_unless_met(requirement, verdict, block_all=run.settings.block_all)
+
+    return judge_and_keep
+
+
+@pytest.fixture
+def exhibit(request: pytest.FixtureRequest) -> Callable[[Exhibit], None]:
+    """Give the function that keeps an exhibit for the report."""
+
+    def keep(shown: Exhibit) -> None:
+        request.node.user_properties.append(("exhibit", shown.model_dump_json()))
+
+    return keep
+
+
+class AuditHooks:
+    """The hooks of a run that is an audit."""
+
+    def __init__(self, run: AuditRun, terminal: _Terminal) -> None:
+        self._run, self._terminal = run, terminal
+        self._report: Report | None = None
+        self._owners: dict[str, str] = {}
+
+    def pytest_report_header(self) -> list[str]:
+        """Say which policy, why, and which target, before anything runs."""
+        run = self._run
+        return [f"policy: {run.choice.reason}", f"target: {run.session.target_name} on {run.device}"]
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave the harness's own tests out of an audit."""
+        return True if collection_path == self._run.root / UNIT else None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make one item per requirement of the marked family, and one per exhibit of the marked kind."""
+        for mark in metafunc.definition.iter_markers("requirements"):
+            family = Family(mark.args[0])
+            chosen = [one for one in self._run.requirements if one.family is family]
+            metafunc.parametrize("requirement", [self._parameter(one) for one in chosen] or [_NOTHING])
+        for mark in metafunc.definition.iter_markers("exhibits"):
+            shown = self._run.exhibits()[mark.args[0]]
+            parameters = [pytest.param(one, id=f"{mark.args[0]}-{index}") for index, one in enumerate(shown)]
+            metafunc.parametrize("shown", parameters or [_NOTHING])
+
+    def _parameter(self, requirement: BaseRequirement) -> Any:
+        waiver = next((one for one in self._run.waivers if one.id == requirement.id), None)
+        excused = pytest.mark.xfail(
+            strict=True, raises=RequirementNotMet, reason=f"waived until {waiver.expires}" if waiver else ""
+        )
+        return pytest.param(requirement, id=requirement.id, marks=[excused] if waiver else [])
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Hold every requirement to exactly one item, and let the register come last: it reads the others."""
+        items[:] = [item for item in items if not _is_nothing(item)]
+        counts = dict.fromkeys((one.id for one in self._run.requirements), 0)
+        for item in items:
+            requirement = _requirement(item)
+            if requirement is not None:
+                counts[requirement.id] += 1
+                self._owners[item.nodeid] = requirement.id
+        wrong = [f"{name} has {count}" for name, count in counts.items() if count != 1]
+        if wrong:
+            raise pytest.UsageError(
+                f"every requirement needs exactly one test item: {', '.join(wrong)}; "
+                "to audit some requirements use --only, not paths or -k"
+            )
+        items.sort(key=lambda item: getattr(_requirement(item), "family", None) is Family.REGISTER)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Fail an item that recorded nothing; shorten our own failures to a sentence; keep paths out."""
+        report = yield
+        if item.nodeid in self._owners and report.when == "call" and report.passed:
+            verdict = item.stash.get(RECORDED, None)
+            if verdict is None or verdict.status is not Status.MET:
+                report.outcome = "failed"
+                report.longrepr = "the test ended without recording a verdict of MET: silence is never a pass"
+        if call.excinfo is not None and isinstance(call.excinfo.value, _FAILURES):
+            if report.failed:
+                report.longrepr = str(call.excinfo.value)
+        elif call.excinfo is not None and report.failed:
+            report.longrepr = self._terminal.scrub(report.longreprtext)
+        if report.skipped and isinstance(report.longrepr, tuple):
+            where, line, reason = report.longrepr
+            report.longrepr = (self._terminal.scrub(where), line, self._terminal.scrub(reason))
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hand what an item recorded, or how it broke, to the collector."""
+        collector, owner = self._run.collector, self._owners.get(report.nodeid)
+        if report.when == "call":
+            for name, value in report.user_properties:
+                if name == "verdict":
+                    collector.add_verdict(Verdict.model_validate_json(str(value)))
+                elif name == "exhibit":
+                    collector.add_exhibit(Exhibit.model_validate_json(str(value)))
+        last = report.longreprtext.strip().splitlines()[-1:] or ["no message"]
+        if report.failed and owner is not None:
+            collector.item_failed(owner, last[0])
+        elif report.failed:
+            collector.exhibit_failed(report.nodeid.rpartition("::")[2], last[0])
+        elif report.skipped and owner is not None:
+            collector.item_skipped(owner, last[0])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Show the verdict instead of PASSED."""
+        if report.when != "call" or not report.passed or report.nodeid not in self._owners:
+            return None
+        verdict = next((Verdict.model_validate_json(str(v)) for n, v in report.user_properties if n == "verdict"), None)
+        return None if verdict is None else ("passed", ".", f"{verdict.status}: {verdict.reason}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Build the report before pytest-html draws it, and let the gate set the exit code."""
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or session.config.option.collectonly:
+            return
+        self._report = self._run.finish()
+        session.exitstatus = self._report.gate.exit_code
+
+    def pytest_unconfigure(self) -> None:
+        """Finish the report folder and say, as the last lines, the gate and where the report lies."""
+        complete = self._report is not None
+        self._run.close(complete=complete)
+        if self._report is not None and self._run.folder is not None:
+            shown = self._run.folder / "report.html"
+            inside = shown.is_relative_to(self._run.root)
+            self._terminal.write(self._report.gate.sentence)
+            self._terminal.write(f"report: {shown.relative_to(self._run.root) if inside else shown}")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Name the page, and replace the environment table, which could hold anything, by our provenance."""
+        report.title = f"Security audit of {self._run.session.target_name}"
+        report.set_data("environment", {"Policy": str(self._run.choice.file.path.name)})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the audit above the test log."""
+        if self._report is not None and self._run.folder is not None:
+            prefix.append(as_html.render(self._report, self._run.folder))
+
+
+class _Terminal:
+    """Writes to the terminal from within a captured test, and keeps this machine's paths out of what is kept."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._ticker: Ticker | None = None
+
+    def tick(self, done: int, total: int) -> None:
+        """Show progress of an attack."""
+        if self._ticker is None:
+            stream = sys.__stderr__ if sys.__stderr__ is not None and sys.__stderr__.isatty() else None
+            self._ticker = Ticker(stream, self.announce)
+        with self.foreground():
+            self._ticker(done, total)
+
+    @contextmanager
+    def foreground(self) -> Iterator[None]:
+        """Let output through while the span lasts."""
+        manager = self._config.pluginmanager.getplugin("capturemanager")
+        if manager is None:
+            yield
+            return
+        with manager.global_and_fixture_disabled():
+            yield
+
+    def announce(self, line: str) -> None:
+        """Write a line of its own, now."""
+        with self.foreground():
+            self.write(line)
+
+    def write(self, line: str) -> None:
+        """Write a line of its own."""
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if isinstance(reporter, TerminalReporter):
+            reporter.ensure_newline()
+            reporter.write_line(line)
+            reporter.flush()
+
+    def scrub(self, text: str) -> str:
+        """Replace absolute paths of this machine by what they mean."""
+        places = {
+            f"{self._config.rootpath}/": "",
+            str(self._config.rootpath): ".",
+            sys.prefix: "<environment>",
+            sys.base_prefix: "<python>",
+            tempfile.gettempdir(): "<tmp>",
+            str(Path.home()): "~",
+        }
+        for path, meaning in places.items():
+            text = text.replace(path, meaning)
+        return text
+
+
+_NOTHING = pytest.param(None, id="none")
+
+
+def _raise_unless_met(requirement: BaseRequirement, verdict: Verdict, *, block_all: bool) -> None:
+    sentence = f"{requirement.id} {requirement.title}: {verdict.status}: {verdict.reason}"
+    if verdict.status is Status.NOT_MET:
+        raise RequirementNotMet(sentence)
+    if verdict.status is Status.INCONCLUSIVE:
+        raise Undecided(sentence)
+    if verdict.status is Status.NOT_RUN:
+        if requirement.if_not_run is IfNotRun.REPORT and not block_all:
+            pytest.skip(sentence)
+        raise NotExamined(sentence)
+
+
+def _requirement(item: pytest.Item) -> Any:
+    return item.callspec.params.get("requirement") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+
+
+def _is_nothing(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return any(name in parameters and parameters[name] is None for name in ("requirement", "shown"))
+
+
+def _is_audit(config: pytest.Config) -> bool:
+    """Tell an audit from a run of the harness's own tests, by the paths that were given."""
+    option = config.option
+    if option.help or option.version or getattr(option, "showfixtures", False) or getattr(option, "markers", False):
+        return False
+    unit = (config.rootpath / UNIT).resolve()
+    inside = [_path(config, argument).is_relative_to(unit) for argument in config.args]
+    if any(inside) and not all(inside):
+        raise pytest.UsageError(f"{UNIT} and the audit are separate runs: give paths of one of them")
+    return not any(inside)
+
+
+def _path(config: pytest.Config, argument: str) -> Path:
+    return (config.invocation_params.dir / argument.partition("::")[0]).resolve()
+
+
+def _settings(config: pytest.Config) -> Settings:
+    option = config.option
+    return Settings(
+        policy=option.policy,
+        target=option.target,
+        only=tuple(option.only),
+        profile=Profile(option.profile),
+        offline=option.offline,
+        allow_incomplete=option.allow_incomplete,
+        block_all=option.block_not_run,
+        device=option.device,
+        retrain=option.retrain,
+        report_dir=Path(option.report_dir),
+    )

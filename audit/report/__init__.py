@@ -1,0 +1,1 @@
+"""Renders the one Report record: JSON for machines, HTML for people."""

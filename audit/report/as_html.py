@@ -1,0 +1,92 @@
+"""The report as static HTML: what pytest-html shows above its test log. Every value is escaped by the template engine."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from audit.records import Bound, Exhibit, Metric, Report, Status, Suppression, Verdict
+from audit.report import figures
+
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = TEMPLATES / "audit.css"
+SYMBOLS = {Status.MET: "✓", Status.NOT_MET: "✗", Status.INCONCLUSIVE: "?", Status.NOT_RUN: "–"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An exhibit and its PNG as a data URI."""
+
+    title: str
+    uri: str
+    n: int | None
+
+
+def render(report: Report, folder: Path) -> str:
+    """Return the audit as an HTML fragment, pictures included; the PNGs are also kept in the evidence folder."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters.update(percent=percent, figure=figure_text, seconds=seconds, groupby_reason=group)
+    environment.globals.update(symbols=SYMBOLS, Status=Status)
+    pictures = {kind: _pictures(report, kind, folder) for kind in ("confusion", "curve", "gallery")}
+    requirements = {one["id"]: one for one in report.policy["requirements"]}
+    return environment.get_template("audit.html.jinja").render(
+        report=report,
+        rows=[(requirements[verdict.requirement_id], verdict) for verdict in report.verdicts],
+        bounds={name: Bound.model_validate(one["bound"]) for name, one in requirements.items()},
+        scenarios=[one for one in report.exhibits if one.kind == "scenario"],
+        comparisons=[one for one in report.exhibits if one.kind == "comparison"],
+        pictures=pictures,
+        suppressions=[one for verdict in report.verdicts for one in verdict.evidence.suppressions],
+        dependencies=[verdict for verdict in report.verdicts if "audited" in verdict.evidence.tables],
+    )
+
+
+def percent(value: float | None) -> str:
+    """Write a share as per cent with two decimals."""
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def figure_text(verdict: Verdict, part: str) -> str:
+    """Write one number of a verdict's measurement: shares in per cent, counts as they are."""
+    measured = verdict.measurement
+    if measured is None:
+        return "–"
+    if measured.metric is Metric.FINDINGS:
+        return {"value": f"{measured.value:g}", "low": "exact", "high": "", "margin": f"{verdict.margin:g}"}[part]
+    if part == "margin":
+        return "–" if verdict.margin is None else f"{100 * verdict.margin:+.2f}"
+    return percent(getattr(measured, part))
+
+
+def seconds(value: float) -> str:
+    """Write a duration with three significant digits."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def group(suppressions: Sequence[Suppression]) -> list[tuple[tuple[str, str, str], list[str]]]:
+    """Gather suppressions that share tool, kind and reason; each group lists its places."""
+    gathered: dict[tuple[str, str, str], list[str]] = {}
+    for one in suppressions:
+        place = one.path if one.line is None else f"{one.path}:{one.line}"
+        gathered.setdefault((one.tool, one.what, one.reason), []).append(place)
+    return list(gathered.items())
+
+
+def _pictures(report: Report, kind: str, folder: Path) -> list[Picture]:
+    return [_picture(one, index, folder) for index, one in enumerate(report.exhibits) if one.kind == kind]
+
+
+def _picture(exhibit: Exhibit, index: int, folder: Path) -> Picture:
+    png = figures.gallery(exhibit, folder) if exhibit.kind == "gallery" else _drawers()[exhibit.kind](exhibit)
+    (folder / "evidence" / f"{exhibit.kind}-{index}.png").write_bytes(png)
+    uri = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return Picture(exhibit.title, uri, exhibit.data.get("n"))
+
+
+def _drawers() -> dict[str, Any]:
+    return {"confusion": figures.confusion, "curve": figures.curve}

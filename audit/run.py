@@ -1,0 +1,190 @@
+"""One audit run: the session, the collector and the report folder, from the command line's options to the files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audit import repository, scenarios
+from audit.choose import Choice, choose
+from audit.collector import Collector
+from audit.errors import PolicyError
+from audit.examine import SHOWN_FINDINGS
+from audit.judge import judge
+from audit.measure import Laboratory, Outcome
+from audit.policy import BaseRequirement, load_waivers
+from audit.provenance import gather
+from audit.records import Evidence, Exhibit, Profile, Report, Verdict
+from audit.report import as_json
+from audit.session import AuditSession, Options, choose_device
+from audit.store import Store
+
+WAIVERS = "policies/waivers.yaml"
+CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of ``python -m audit run``, as pytest parsed them."""
+
+    policy: str
+    target: str | None
+    only: tuple[str, ...]
+    profile: Profile
+    offline: bool
+    allow_incomplete: bool
+    block_all: bool
+    device: str
+    retrain: bool
+    report_dir: Path
+
+    def command(self, choice: Choice, root: Path) -> str:
+        """Return the command that repeats this run, every choice spelt out."""
+        words = ["python -m audit run", f"--policy {choice.file.path.relative_to(root)}"]
+        words += [f"--target {self.target or choice.file.policy.target}", f"--profile {self.profile}"]
+        words += [f"--only {' '.join(self.only)}"] if self.only else []
+        words += [f"--device {self.device}"] if self.device != "auto" else []
+        flags = {"offline": self.offline, "allow-incomplete": self.allow_incomplete, "retrain": self.retrain}
+        flags["block-not-run"] = self.block_all
+        return " ".join(words + [f"--{name}" for name, given in flags.items() if given])
+
+
+class AuditRun:
+    """Holds the state of a run; the pytest plugin forwards to it."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        tick: Callable[[int, int], None],
+        foreground: Callable[[], AbstractContextManager[None]],
+        announce: Callable[[str], None],
+    ) -> None:
+        """Choose policy and data, and check every name the command line gives.
+
+        Raises:
+            AuditError: policy, data, target, device or a requirement id is wrong; nothing was written yet.
+        """
+        self.root, self.settings, self.started = root, settings, datetime.now(UTC)
+        self.choice = choose(settings.policy, root, offline=settings.offline)
+        policy = self.choice.file.policy
+        self._check_names()
+        self.device = choose_device(settings.device)
+        self.waivers = load_waivers(root / WAIVERS, policy)
+        self.requirements = tuple(one for one in policy.requirements if not settings.only or one.id in settings.only)
+        self.collector = Collector([one.id for one in self.requirements], self.waivers)
+        self.store = Store(Path(os.environ.get(CACHE_VARIABLE) or root / ".cache") / "results")
+        self.session = AuditSession(
+            root=root,
+            file=self.choice.file,
+            dataset=self.choice.dataset,
+            options=Options(
+                settings.target or policy.target, settings.profile, str(self.device), settings.offline, settings.retrain
+            ),
+            laboratory=Laboratory(self.choice.dataset.digest, self.store, tick),
+            foreground=foreground,
+            announce=announce,
+        )
+        self.folder: Path | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Tell whether ``--only`` left requirements out."""
+        return len(self.requirements) < len(self.choice.file.policy.requirements)
+
+    def open_folder(self) -> Path:
+        """Create the report folder ``<utc>-<commit>`` and return it."""
+        commit = repository.commit(self.root)
+        name = f"{self.started:%Y%m%dT%H%M%SZ}-{commit[:10] if commit else 'uncommitted'}"
+        parent = self.root / self.settings.report_dir
+        folder = parent / name
+        for suffix in range(2, 100):
+            if not folder.exists():
+                break
+            folder = parent / f"{name}-{suffix}"
+        (folder / "evidence").mkdir(parents=True)
+        self.folder = folder
+        return folder
+
+    def record(
+        self, requirement: BaseRequirement, evidence: Evidence, outcome: Outcome | None
+    ) -> tuple[Verdict, tuple[Exhibit, ...]]:
+        """Judge evidence, writing per-sample arrays to the evidence folder; returns what the item must carry."""
+        exhibits: tuple[Exhibit, ...] = ()
+        if outcome is not None:
+            name = self._write_samples(requirement.id, outcome)
+            classes = self.choice.dataset.classes
+            exhibits = scenarios.of_requirement(requirement.id, requirement.title, outcome, classes, name)
+            evidence = evidence.model_copy(update={"files": (*evidence.files, name)})
+        shortened = evidence.model_copy(update={"findings": evidence.findings[:SHOWN_FINDINGS]})
+        return judge(requirement.id, requirement.bound, shortened), exhibits
+
+    def finish(self) -> Report:
+        """Build the report and write ``audit.json``."""
+        policy_file, settings = self.choice.file, self.settings
+        report = self.collector.report(
+            policy_file.policy,
+            header={
+                "path": str(policy_file.path.relative_to(self.root)),
+                "sha256": policy_file.sha256,
+                "chosen": self.choice.reason,
+                "profile": settings.profile.value,
+                "dataset": self.choice.dataset.name,
+                "data_digest": self.choice.dataset.digest,
+                "requirements": [one.model_dump(mode="json") for one in self.requirements],
+                "left_out": [
+                    one.id for one in policy_file.policy.requirements if one.id not in {r.id for r in self.requirements}
+                ],
+            },
+            target=self.session.describe_target(),
+            notes=(*self.session.notes, *self.store.notes),
+            provenance=gather(self.root, self.device, settings.command(self.choice, self.root), self.started),
+            partial=self.partial,
+            allow_incomplete=settings.allow_incomplete,
+            block_all=settings.block_all,
+        )
+        if self.folder is not None:
+            as_json.write(report, self.folder / "audit.json")
+        return report
+
+    def close(self, *, complete: bool) -> None:
+        """Point ``latest`` at a finished report; remove an unfinished one, so that nothing half-written stays."""
+        if self.folder is None:
+            return
+        if not complete:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        latest = self.folder.parent / "latest"
+        scratch = self.folder.parent / f".latest.{os.getpid()}"
+        scratch.unlink(missing_ok=True)
+        scratch.symlink_to(self.folder.name)
+        scratch.replace(latest)
+
+    def _check_names(self) -> None:
+        policy, settings = self.choice.file.policy, self.settings
+        if settings.target is not None and settings.target not in policy.targets:
+            known = ", ".join(policy.targets)
+            raise PolicyError(f"--target: expected one of {known} of {self.choice.file.path.name} (got {settings.target!r})")
+        known_ids = {one.id for one in policy.requirements}
+        for name in settings.only:
+            if name not in known_ids:
+                raise PolicyError(f"--only: expected one of {', '.join(sorted(known_ids))} (got {name!r})")
+
+    def _write_samples(self, name: str, outcome: Outcome) -> str:
+        relative = f"evidence/{name}.npz"
+        if self.folder is not None:
+            np.savez_compressed(self.folder / relative, allow_pickle=False, **outcome.arrays)
+        return relative
+
+    def exhibits(self) -> dict[str, tuple[Any, ...]]:
+        """Return the exhibits of the policy by kind; none in a partial audit."""
+        exhibits = self.choice.file.policy.exhibits
+        return {"scenarios": () if self.partial else exhibits.scenarios, "curves": () if self.partial else exhibits.curves}

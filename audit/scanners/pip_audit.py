@@ -1,0 +1,80 @@
+"""pip-audit over the running environment, read through its JSON.
+
+Neither its exit code nor its last line can be trusted: out of reach of its service it says "No known vulnerabilities
+found" and exits 0, every package skipped; and exit 1 means vulnerable or broken. Only packages it names as audited count.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from audit.errors import ScannerFailed
+from audit.process import find_tool, run
+from audit.records import Finding, Record, Severity
+from audit.scanners.interface import DependencyScan, DependencyScanner, Reason, Skipped
+
+SECONDS = 240.0
+
+
+class PackageException(Record):
+    """A package that need not be audited, and why."""
+
+    package: str
+    reason: Reason
+
+
+class PipAudit(DependencyScanner):
+    """pip-audit with its default service; ``exceptions`` names what need not be audited."""
+
+    name: Literal["pip-audit"] = "pip-audit"
+    exceptions: tuple[PackageException, ...] = ()
+
+    def scan(self, root: Path) -> DependencyScan:
+        """Run pip-audit on the environment of the pip-audit that is on PATH."""
+        command = [find_tool("pip-audit"), "--format", "json", "--progress-spinner", "off", "--timeout", "15"]
+        done = run(command, cwd=root, seconds=SECONDS)
+        if not done.stdout.strip():
+            raise ScannerFailed(f"pip-audit: its advisory service gave no answer ({done.tail})")
+        return self.parse(done.stdout)
+
+    def parse(self, text: str) -> DependencyScan:
+        """Read ``pip-audit --format json``."""
+        try:
+            packages = json.loads(text)["dependencies"]
+            audited = [package for package in packages if "skip_reason" not in package]
+            return DependencyScan(
+                tool=self.name,
+                audited=tuple(f"{package['name']} {package['version']}" for package in audited),
+                skipped=tuple(
+                    Skipped(package=package["name"], version=package.get("version"), reason=package["skip_reason"])
+                    for package in packages
+                    if "skip_reason" in package
+                ),
+                findings=tuple(finding for package in audited for finding in _findings(package)),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ScannerFailed(f"pip-audit: expected its JSON report, got {text[:80]!r} ({error!r})") from error
+
+    def unexplained(self, scan: DependencyScan) -> tuple[Skipped, ...]:
+        """Return the skipped packages that no exception names."""
+        named = {exception.package for exception in self.exceptions}
+        return tuple(skipped for skipped in scan.skipped if skipped.package not in named)
+
+
+def _findings(package: dict[str, object]) -> list[Finding]:
+    where = f"{package['name']} {package['version']}"
+    vulnerabilities = package["vulns"]
+    if not isinstance(vulnerabilities, list):
+        raise TypeError("vulns is not a list")
+    return [
+        Finding(
+            tool="pip-audit",
+            rule=str(found["id"]),
+            severity=Severity.HIGH,
+            path=where,
+            message=f"fixed in {', '.join(found.get('fix_versions', [])) or 'no release yet'}",
+        )
+        for found in vulnerabilities
+    ]

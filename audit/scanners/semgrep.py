@@ -1,0 +1,82 @@
+"""semgrep with local rules, offline, read through its JSON.
+
+Its own version check waits a minute and a half without a network, it skips ``tests/`` and git-ignored files by default,
+and it exits 0 on findings unless told otherwise: so the check is off, the files are named one by one, and what it says
+it scanned is compared with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from audit.errors import ScannerFailed
+from audit.process import Finished, find_tool, run
+from audit.records import Finding, Severity
+from audit.scanners.comments import suppressions
+from audit.scanners.interface import CodeScanner, Scan
+
+SECONDS = 180.0
+_QUIET = {"SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
+_SEVERITIES = {"ERROR": Severity.HIGH, "WARNING": Severity.MEDIUM, "INFO": Severity.LOW}
+_OPTIONS = (
+    *("scan", "--metrics", "off", "--disable-version-check", "--no-git-ignore"),
+    *("--json", "--error", "--quiet", "--max-target-bytes", "0"),
+)
+
+
+class Semgrep(CodeScanner):
+    """The rules of one folder."""
+
+    suppression_mark: ClassVar[str] = "nosemgrep"
+    name: Literal["semgrep"] = "semgrep"
+    rules: str
+
+    def scan(self, root: Path, files: Sequence[str], rules_root: Path) -> Scan:
+        """Run semgrep on named files with the rules below ``rules_root``."""
+        command = [find_tool("semgrep"), *_OPTIONS, "--config", str((rules_root / self.rules).resolve()), *files]
+        done = run(command, cwd=root, seconds=SECONDS, environment=os.environ | _QUIET)
+        answer = _answer(done)
+        listed, unreasoned = suppressions(root, files, self.suppression_mark, self.name)
+        findings = [_finding(result) for result in answer["results"]]
+        read = tuple(sorted(str(name) for name in answer["paths"]["scanned"]))
+        return Scan(
+            tool=self.name,
+            version=str(answer["version"]),
+            files_read=read,
+            lines_read=sum(len((root / name).read_bytes().splitlines()) for name in read),
+            findings=(*(finding for finding in findings if not self.accepted(finding)), *unreasoned),
+            errors=tuple(str(error.get("message", error))[:300] for error in answer["errors"]),
+            suppressions=(*listed, *(found for finding in findings if (found := self.accepted(finding)))),
+        )
+
+
+def _answer(done: Finished) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+        if done.code not in (0, 1):
+            raise ScannerFailed(f"semgrep: exit {done.code}: {_first_error(answer) or done.tail}")
+        for part in ("results", "errors", "paths", "version"):
+            answer[part]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ScannerFailed(f"semgrep: expected its JSON, got exit {done.code}: {done.tail}") from error
+    return answer
+
+
+def _first_error(answer: dict[str, Any]) -> str:
+    errors = answer.get("errors") or [{}]
+    return str(errors[0].get("message", ""))[:300]
+
+
+def _finding(result: dict[str, Any]) -> Finding:
+    return Finding(
+        tool="semgrep",
+        rule=str(result["check_id"]).rpartition(".")[2],  # semgrep prefixes the folder of the rule
+        severity=_SEVERITIES.get(result["extra"]["severity"], Severity.MEDIUM),
+        path=str(result["path"]),
+        line=int(result["start"]["line"]),
+        message=" ".join(str(result["extra"]["message"]).split()),
+    )

@@ -1,0 +1,140 @@
+"""One audit: the policy, the data, and the targets, each loaded once, on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audit.errors import IntegrityError, TargetError
+from audit.loading import Dataset, Samples, resolve
+from audit.measure import Laboratory
+from audit.policy import Count, Limits, PolicyFile, TargetSpec
+from audit.records import Profile
+from audit.target import TorchTarget, build_target
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line chose."""
+
+    target: str
+    profile: Profile = Profile.QUICK
+    device: str = "auto"
+    offline: bool = False
+    retrain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A weight file and the digest it must have."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(slots=True)
+class AuditSession:
+    """Holds what the requirements of one run share.
+
+    ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it.
+    """
+
+    root: Path
+    file: PolicyFile
+    dataset: Dataset
+    options: Options
+    laboratory: Laboratory
+    foreground: Callable[[], AbstractContextManager[None]]
+    announce: Callable[[str], None]
+    notes: list[str] = field(default_factory=list)
+    _targets: dict[str, TorchTarget] = field(default_factory=dict)
+    _weights: dict[str, Weights | None] = field(default_factory=dict)
+
+    @property
+    def target_name(self) -> str:
+        """Return the name of the audited target."""
+        return self.options.target
+
+    def target(self, name: str | None = None) -> TorchTarget:
+        """Return a target by name, the audited one by default; its weights are verified before they are loaded.
+
+        Raises:
+            IntegrityError: its weight file is not the pinned one.
+            TargetError: it cannot be built.
+        """
+        name = name or self.target_name
+        if name not in self._targets:
+            spec, weights = self._spec(name), self.weights(name)
+            self._targets[name] = build_target(
+                name,
+                spec.factory,
+                weights.path if weights else None,
+                weights.sha256 if weights else None,
+                classes=self.dataset.classes,
+                bounds=spec.bounds,
+                device=choose_device(self.options.device),
+            )
+        return self._targets[name]
+
+    def weights(self, name: str) -> Weights | None:
+        """Return the weight file of a target, trained first if need be; None for a target without weights."""
+        if name not in self._weights:
+            spec = self._spec(name)
+            if spec.weights is not None and spec.sha256 is not None:
+                self._weights[name] = Weights(self.root / spec.weights, spec.sha256)
+            else:
+                self._weights[name] = self.train(spec.recipe) if spec.recipe else None
+        return self._weights[name]
+
+    def train(self, recipe: str) -> Weights:
+        """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal."""
+        trainer = resolve(self.file.policy.trainer or "", "trainer")
+        self.announce(f"weights of {recipe} on {self.dataset.name}: from the cache, or trained now")
+        with self.foreground():
+            trained: Any = trainer(
+                recipe, self.dataset.source, device=self.options.device, retrain=self.options.retrain
+            )
+        self.notes.extend(trained.notes)
+        return Weights(trained.path, trained.sha256)
+
+    def samples(self, limit: Limits | Count) -> Samples:
+        """Return the audit split, or a fixed random subset of it."""
+        if isinstance(limit, Limits):
+            return self.dataset.audit.subset(limit.of(self.options.profile))
+        return self.dataset.audit.subset(None if limit == "all" else limit)
+
+    def describe_target(self) -> dict[str, Any]:
+        """Return name, digest and weights of the audited target for the report, whatever state it is in."""
+        spec = self._spec(self.target_name)
+        shown: dict[str, Any] = {"name": self.target_name, **spec.model_dump(mode="json", exclude_none=True)}
+        try:
+            shown["digest"] = self.target().digest
+            weights = self.weights(self.target_name)
+            shown["weights_sha256"] = weights.sha256 if weights else None
+        except (IntegrityError, TargetError) as error:
+            shown["error"] = str(error)
+        return shown
+
+    def _spec(self, name: str) -> TargetSpec:
+        return self.file.policy.targets[name]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the named device; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        TargetError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise TargetError(f"--device: expected a device of this machine, got {name!r} ({error})") from error

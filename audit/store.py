@@ -1,0 +1,63 @@
+"""Content-addressed store of per-sample results: what was measured once for the same inputs is not measured again.
+
+The key names everything that determines the result (weights, data, attack and settings, code, versions, device), so a
+stale hit is impossible; a damaged file is set aside and the result measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Store:
+    """A folder of ``<address>.npz`` files, each holding arrays and a JSON description of itself."""
+
+    def __init__(self, root: Path) -> None:
+        """Use ``root``, which is created on the first write."""
+        self._root = root
+        self.notes: list[str] = []
+
+    def get(self, key: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """Return arrays and description stored under a key, or None."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return arrays, json.loads(arrays.pop("description").tobytes())
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            self.notes.append(f"{aside.name}: damaged result set aside and measured again ({type(error).__name__})")
+            return None
+
+    def put(self, key: Mapping[str, Any], arrays: Arrays, description: Mapping[str, Any]) -> None:
+        """Write arrays and a JSON-compatible description atomically."""
+        text = json.dumps(dict(description), allow_nan=False).encode()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays, description=np.frombuffer(text, dtype=np.uint8))
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{os.getpid()}")
+        try:
+            scratch.write_bytes(buffer.getvalue())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        address = hashlib.sha256(json.dumps(dict(key), sort_keys=True, allow_nan=False).encode()).hexdigest()
+        return self._root / f"{address}.npz"

@@ -1,0 +1,88 @@
+"""YAML in, validated record out; every error is one line that names file, YAML path, expectation and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from audit.errors import PolicyError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, where plain YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, model: type[Model]) -> tuple[Model, bytes]:
+    """Read and validate one YAML file.
+
+    Returns:
+        The record, and the bytes it was made from.
+
+    Raises:
+        PolicyError: the file is missing, no YAML, or not valid.
+    """
+    try:
+        content = path.read_bytes()
+        data = _load(content)
+    except OSError as error:
+        raise PolicyError(f"{path}: expected a YAML file, got {error.strerror}; check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
+    try:
+        return model.model_validate(data), content
+    except ValidationError as error:
+        raise PolicyError(f"{path}: {explain(error, data)}") from error
+
+
+def explain(error: ValidationError, data: Any) -> str:
+    """Return the first problem of a validation error in one line: YAML path, expectation, what came."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    where = yaml_path(first["loc"], data)
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    got = "" if "(got" in message or first["type"] == "missing" else f" (got {_short(given)})"
+    more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"{where}: {message}{got}{more}"
+
+
+def yaml_path(location: tuple[int | str, ...], data: Any) -> str:
+    """Write a pydantic location as a YAML path, leaving out the union tags that are not in the file."""
+    text = ""
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(part, int) and isinstance(data, list):
+            text += f"[{part}]"
+            data = data[part] if part < len(data) else None
+        elif isinstance(data, dict) and part in data:
+            text += f".{part}"
+            data = data[part]
+        elif last and isinstance(data, dict):
+            text += f".{part}"
+    return text.lstrip(".") or "(top level)"
+
+
+def _load(content: bytes) -> Any:
+    loader = _Loader(content)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

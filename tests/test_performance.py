@@ -1,0 +1,13 @@
+"""Performance: a defence that ruins the classifier is no defence."""
+
+from __future__ import annotations
+
+import pytest
+
+from audit import examine
+
+
+@pytest.mark.requirements("performance")
+def test_clean_accuracy_keeps_its_floor(requirement, audit, record):
+    """On unchanged images the target is right often enough to be of use."""
+    record(*examine.performance(requirement, audit))
