@@ -26,13 +26,11 @@ TOOL = "safe loading"
 CHILD_SECONDS = 60.0
 Loader = Callable[[Path, str], object]
 _UNPICKLE = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
-_UNPICKLE_ZIP = (
-    "import pickle, sys, zipfile; pickle.loads(zipfile.ZipFile(sys.argv[1]).read('archive/data.pkl'))"
-)
+_UNPICKLE_ZIP = "import pickle, sys, zipfile; pickle.loads(zipfile.ZipFile(sys.argv[1]).read('archive/data.pkl'))"
 
 
 def marker_payload(marker: Path) -> bytes:
-    """Return a protocol-0 pickle that, when unpickled, creates ``marker``: GLOBAL builtins.open, two arguments, REDUCE."""
+    """Return a protocol-0 pickle that creates ``marker`` when unpickled: GLOBAL builtins.open, two strings, REDUCE."""
     return b"cbuiltins\nopen\n(" + f"S{str(marker)!r}\n".encode("ascii") + b"S'w'\ntR."
 
 

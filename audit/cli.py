@@ -12,7 +12,8 @@ import yaml
 from audit.choose import choose
 from audit.errors import AuditError
 from audit.gate import ExitCode
-from audit.policy import BaseRequirement, Policy, load_policy, policy_schema
+from audit.policy import Policy, load_policy, policy_schema
+from audit.requirements import BaseRequirement
 
 
 def main(arguments: list[str] | None = None) -> int:

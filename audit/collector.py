@@ -77,10 +77,7 @@ class Collector:
         block_all: bool,
     ) -> Report:
         """Return the finished record, gate included."""
-        what_if = {
-            one.id: IfNotRun.BLOCK if block_all else one.if_not_run
-            for one in policy.requirements
-        }
+        what_if = {one.id: IfNotRun.BLOCK if block_all else one.if_not_run for one in policy.requirements}
         around = Circumstances(self.waived, tuple(self._crashes), partial, allow_incomplete)
         return Report(
             gate=decide(self.verdicts, what_if, around),

@@ -11,8 +11,12 @@ from typing import Any
 from audit import artifacts, measure, register
 from audit.errors import ScannerError, ScannerFailed, ScannerMissing
 from audit.judge import compare, describe
+from audit.loading import Samples
 from audit.measure import Outcome
-from audit.policy import (
+from audit.probes import examine_health
+from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
+from audit.repository import tracked_files
+from audit.requirements import (
     ArtifactRequirement,
     DependencyRequirement,
     EvasionRequirement,
@@ -21,8 +25,6 @@ from audit.policy import (
     RegisterRequirement,
     StaticRequirement,
 )
-from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
-from audit.repository import tracked_files
 from audit.scanners.interface import CodeScanner, DependencyScan, Scan
 from audit.session import AuditSession
 
@@ -47,7 +49,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evi
     """Measure robust accuracy under the requirement's attack, white-box, with probes."""
     samples = session.samples(requirement.samples)
     outcome, measurement = _attacked(requirement, session, session.target_name, samples)
-    health = measure.probes(
+    health = examine_health(
         session.laboratory, session.target(), samples, requirement.threat_model, outcome, requirement.seed
     )
     control = requirement.control
@@ -63,7 +65,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evi
 
 
 def _attacked(
-    requirement: EvasionRequirement, session: AuditSession, name: str, samples: measure.Samples
+    requirement: EvasionRequirement, session: AuditSession, name: str, samples: Samples
 ) -> tuple[Outcome, Measurement]:
     outcome = session.laboratory.attacked(
         session.target(name), samples, requirement.attack, requirement.threat_model, requirement.seed
@@ -182,9 +184,7 @@ def dependency(requirement: DependencyRequirement, session: AuditSession) -> Evi
     return dependency_evidence(requirement, scan, stand_in)
 
 
-def dependency_evidence(
-    requirement: DependencyRequirement, scan: DependencyScan, stand_in: DependencyScan
-) -> Evidence:
+def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan, stand_in: DependencyScan) -> Evidence:
     """Return the evidence in a scan; findings count even when packages were skipped, silence does not."""
     total = len(scan.audited) + len(scan.skipped)
     unexplained = requirement.scanner.unexplained(scan)

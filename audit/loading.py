@@ -65,7 +65,9 @@ def resolve(reference: str, where: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise PolicyError(f"{where}: expected an importable package.module:function, got {reference!r} ({error})") from error
+        raise PolicyError(
+            f"{where}: expected an importable package.module:function, got {reference!r} ({error})"
+        ) from error
     if not callable(found):
         raise PolicyError(f"{where}: expected a function, got {reference!r}, a {type(found).__name__}")
     return found  # type: ignore[no-any-return]  # callable() proves no signature

@@ -1,4 +1,4 @@
-"""The only place where an attack meets a target: seeds, budget, projection, re-prediction, counting, probes.
+"""The only place where an attack meets a target: seeds, budget, projection, re-prediction, counting.
 
 Nothing an attack says about itself is believed. What it returns is projected to the eps-ball and the pixel box, shown
 to the target again in a fresh forward pass, and counted over all n samples; samples that were wrong before the attack
@@ -24,17 +24,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit import metrics
-from audit.attacks import Attack, Noise
+from audit.attacks import Attack
 from audit.errors import AttackError
 from audit.loading import Samples
-from audit.records import Bound, Measurement, Metric, Probe, ThreatModel, Trigger
+from audit.records import Bound, Measurement, Metric, Norm, ThreatModel, Trigger
 from audit.store import Store
 from audit.target import TorchTarget
 
 BLOCK = 500  # samples attacked between two progress ticks
 GALLERY = 8  # images kept for the report
-PROBE_SAMPLES = 100
-NOISE_MARGIN = 0.02  # noise may break this much more than the attack before the attack is disbelieved
 Tick = Callable[[int, int], None]
 
 
@@ -69,7 +67,8 @@ class Outcome:
     @property
     def standing(self) -> NDArray[np.bool_]:
         """Which samples are right both without and with the perturbation (n,)."""
-        return (self.before == self.labels) & (self.after == self.labels)
+        right: NDArray[np.bool_] = (self.before == self.labels) & (self.after == self.labels)
+        return right
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ class Laboratory:
         attack_seconds = time.perf_counter() - begun
         if moved.shape != samples.images.shape or not bool(torch.isfinite(moved).all()):
             raise AttackError(f"{settings}: expected finite images of shape {tuple(samples.images.shape)}")
-        norm = threat_model.norm if threat_model else metrics.Norm.LINF
+        norm = threat_model.norm if threat_model else Norm.LINF
         if threat_model:
             moved = metrics.project(samples.images, moved, norm, threat_model.eps, target.bounds)
         arrays, inference_seconds = _arrays(target, samples, moved, norm)
@@ -189,69 +188,6 @@ def attack_success_rate(outcome: Outcome, bound: Bound, trigger: Trigger) -> Mea
     return _proportion(Metric.ATTACK_SUCCESS_RATE, hit, outcome, bound, settings)
 
 
-def probes(
-    laboratory: Laboratory,
-    target: TorchTarget,
-    samples: Samples,
-    threat_model: ThreatModel,
-    outcome: Outcome,
-    seed: int,
-) -> tuple[Probe, ...]:
-    """Return the health checks behind a robust accuracy, after Athalye et al. 2018 and Carlini et al. 2019."""
-    few = Samples(samples.images[:PROBE_SAMPLES], samples.labels[:PROBE_SAMPLES])
-    first, second = target.all_logits(few.images), target.all_logits(few.images)
-    return (
-        Probe(
-            name="deterministic",
-            passed=bool(torch.equal(first, second)),
-            detail=f"two forward passes differ by at most {float((first - second).abs().max()):.3g}",
-        ),
-        _logits_probe(first),
-        _gradient_probe(target, few),
-        _noise_probe(laboratory, target, samples, threat_model, outcome, seed),
-    )
-
-
-def _logits_probe(logits: Tensor) -> Probe:
-    sums, least = logits.sum(1), float(logits.min())
-    probabilities = least >= 0 and bool(((sums - 1).abs() < 1e-3).all())
-    return Probe(
-        name="logits",
-        passed=not probabilities,
-        detail="outputs are probabilities, which flatten gradients" if probabilities else "outputs are logits",
-    )
-
-
-def _gradient_probe(target: TorchTarget, samples: Samples) -> Probe:
-    x = samples.images.clone().requires_grad_()
-    loss = functional.cross_entropy(target.logits(x), samples.labels.to(target.device), reduction="sum")
-    if not loss.requires_grad:
-        return Probe(name="gradients", passed=False, detail="the output does not depend differentiably on the input")
-    (gradient,) = torch.autograd.grad(loss, x)
-    alive = gradient.flatten(1)
-    share = float((torch.isfinite(alive).all(1) & (alive != 0).any(1)).float().mean())
-    return Probe(
-        name="gradients", passed=share >= 0.5, detail=f"{share:.0%} of input gradients are finite and not all zero"
-    )
-
-
-def _noise_probe(
-    laboratory: Laboratory,
-    target: TorchTarget,
-    samples: Samples,
-    threat_model: ThreatModel,
-    outcome: Outcome,
-    seed: int,
-) -> Probe:
-    noisy = laboratory.attacked(target, samples, Noise(), threat_model, seed)
-    under_noise, under_attack = float(noisy.standing.mean()), float(outcome.standing.mean())
-    return Probe(
-        name="stronger than noise",
-        passed=under_attack <= under_noise + NOISE_MARGIN,
-        detail=f"{under_noise:.4f} stand under random noise of the same size, {under_attack:.4f} under the attack",
-    )
-
-
 def _proportion(
     metric: Metric, successes: int, outcome: Outcome, bound: Bound, settings: Mapping[str, Any]
 ) -> Measurement:
@@ -270,9 +206,7 @@ def _proportion(
     )
 
 
-def _arrays(
-    target: TorchTarget, samples: Samples, moved: Tensor, norm: metrics.Norm
-) -> tuple[dict[str, NDArray[Any]], float]:
+def _arrays(target: TorchTarget, samples: Samples, moved: Tensor, norm: Norm) -> tuple[dict[str, NDArray[Any]], float]:
     before = target.predict(samples.images)
     begun = time.perf_counter()
     logits = target.all_logits(moved)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
-from audit.gate import ExitCode
 from audit.measure import Outcome
-from audit.policy import BaseRequirement
-from audit.progress import Ticker
 from audit.records import Evidence, Exhibit, Family, IfNotRun, Profile, Report, Status, Verdict
 from audit.report import as_html
+from audit.requirements import BaseRequirement
 from audit.run import AuditRun, Settings
 from audit.session import AuditSession
+from audit.terminal import Terminal
 
 RUN = pytest.StashKey[AuditRun]()
 RECORDED = pytest.StashKey[Verdict]()
@@ -31,9 +26,13 @@ _FAILURES = (RequirementNotMet, Undecided, NotExamined)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of an audit."""
     group = parser.getgroup("audit", "security audit of a model")
-    group.addoption("--policy", default="auto", metavar="FILE", help="policy file, or auto (default): MNIST, else digits")
+    group.addoption(
+        "--policy", default="auto", metavar="FILE", help="policy file, or auto (default): MNIST, else digits"
+    )
     group.addoption("--target", default=None, metavar="NAME", help="target of the policy; default: the one it names")
-    group.addoption("--only", nargs="+", action="extend", default=[], metavar="ID", help="audit these requirements only")
+    group.addoption(
+        "--only", nargs="+", action="extend", default=[], metavar="ID", help="audit these requirements only"
+    )
     group.addoption("--profile", choices=[p.value for p in Profile], default="quick", help="upper limits of samples")
     group.addoption("--offline", action="store_true", help="do not try the network")
     group.addoption("--allow-incomplete", action="store_true", help="open the gate when nothing is NOT_MET")
@@ -52,13 +51,14 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("-n: an audit runs in one process, because torch owns the cores; -n serves tests/unit")
-    terminal = _Terminal(config)
+    terminal = Terminal(config)
     try:
         run = AuditRun(config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce)
     except AuditError as error:
         raise pytest.UsageError(f"{type(error).__name__}: {terminal.scrub(str(error))}") from error
     config.stash[RUN] = run
     config.option.verbose = max(config.option.verbose, 1)
+    config.option.tbstyle = "short"
     if not config.option.collectonly:
         folder = run.open_folder()
         config.option.htmlpath, config.option.self_contained_html = str(folder / "report.html"), True
@@ -111,7 +111,8 @@ def exhibit(request: pytest.FixtureRequest) -> Callable[[Exhibit], None]:
 class AuditHooks:
     """The hooks of a run that is an audit."""
 
-    def __init__(self, run: AuditRun, terminal: _Terminal) -> None:
+    def __init__(self, run: AuditRun, terminal: Terminal) -> None:
+        """Forward to this run, write to this terminal."""
         self._run, self._terminal = run, terminal
         self._report: Report | None = None
         self._owners: dict[str, str] = {}
@@ -158,7 +159,7 @@ class AuditHooks:
                 f"every requirement needs exactly one test item: {', '.join(wrong)}; "
                 "to audit some requirements use --only, not paths or -k"
             )
-        items.sort(key=lambda item: getattr(_requirement(item), "family", None) is Family.REGISTER)
+        items.sort(key=_turn)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -238,59 +239,6 @@ class AuditHooks:
             prefix.append(as_html.render(self._report, self._run.folder))
 
 
-class _Terminal:
-    """Writes to the terminal from within a captured test, and keeps this machine's paths out of what is kept."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._ticker: Ticker | None = None
-
-    def tick(self, done: int, total: int) -> None:
-        """Show progress of an attack."""
-        if self._ticker is None:
-            stream = sys.__stderr__ if sys.__stderr__ is not None and sys.__stderr__.isatty() else None
-            self._ticker = Ticker(stream, self.announce)
-        with self.foreground():
-            self._ticker(done, total)
-
-    @contextmanager
-    def foreground(self) -> Iterator[None]:
-        """Let output through while the span lasts."""
-        manager = self._config.pluginmanager.getplugin("capturemanager")
-        if manager is None:
-            yield
-            return
-        with manager.global_and_fixture_disabled():
-            yield
-
-    def announce(self, line: str) -> None:
-        """Write a line of its own, now."""
-        with self.foreground():
-            self.write(line)
-
-    def write(self, line: str) -> None:
-        """Write a line of its own."""
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        if isinstance(reporter, TerminalReporter):
-            reporter.ensure_newline()
-            reporter.write_line(line)
-            reporter.flush()
-
-    def scrub(self, text: str) -> str:
-        """Replace absolute paths of this machine by what they mean."""
-        places = {
-            f"{self._config.rootpath}/": "",
-            str(self._config.rootpath): ".",
-            sys.prefix: "<environment>",
-            sys.base_prefix: "<python>",
-            tempfile.gettempdir(): "<tmp>",
-            str(Path.home()): "~",
-        }
-        for path, meaning in places.items():
-            text = text.replace(path, meaning)
-        return text
-
-
 _NOTHING = pytest.param(None, id="none")
 
 
@@ -307,7 +255,19 @@ def _raise_unless_met(requirement: BaseRequirement, verdict: Verdict, *, block_a
 
 
 def _requirement(item: pytest.Item) -> Any:
-    return item.callspec.params.get("requirement") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    return (
+        item.callspec.params.get("requirement")
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else None
+    )
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return 0 for what is judged, 1 for exhibits, 2 for the register."""
+    requirement = _requirement(item)
+    if requirement is None:
+        return 1
+    return 2 if requirement.family is Family.REGISTER else 0
 
 
 def _is_nothing(item: pytest.Item) -> bool:

@@ -1,4 +1,4 @@
-"""YAML -> Policy: the dataset, the targets, the requirements and the exhibits of one audit. Validates, decides nothing."""
+"""YAML -> Policy: dataset, targets, requirements and exhibits of one audit. Validates, decides nothing."""
 
 from __future__ import annotations
 
@@ -8,223 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from audit.attacks import ATTACKS, Attack
 from audit.errors import PolicyError
-from audit.records import (
-    Bound,
-    Family,
-    IfNotRun,
-    Knowledge,
-    Metric,
-    Norm,
-    Profile,
-    Record,
-    Reference,
-    RequirementId,
-    Severity,
-    Sha256,
-    Stride,
-    ThreatModel,
-    Trigger,
-    Waiver,
-)
-from audit.scanners import CODE_SCANNERS, DEPENDENCY_SCANNERS, CodeScanner, DependencyScanner
+from audit.records import Norm, Record, Sha256, Trigger, Waiver
+from audit.requirements import AnyAttack, Limits, Requirement, TargetControl, TargetName
 from audit.yaml_files import read_yaml
 
-if TYPE_CHECKING:
-    AnyAttack = Attack
-    AnyCodeScanner = CodeScanner
-    AnyDependencyScanner = DependencyScanner
-else:  # the tables decide which names a policy may use
-    AnyAttack = Annotated[Union[tuple(ATTACKS.values())], Field(discriminator="name")]
-    AnyCodeScanner = Annotated[Union[tuple(CODE_SCANNERS.values())], Field(discriminator="name")]
-    AnyDependencyScanner = Union[tuple(DEPENDENCY_SCANNERS.values())]
-
 Function = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-Count = Annotated[int, Field(ge=1)] | Literal["all"]
-
-
-class Limits(Record):
-    """Upper limits of samples per profile; ``all`` is no limit."""
-
-    quick: Count = "all"
-    full: Count = "all"
-
-    def of(self, profile: Profile) -> int | None:
-        """Return the limit of a profile, None for all."""
-        limit = self.quick if profile is Profile.QUICK else self.full
-        return None if limit == "all" else limit
-
-
-class TargetControl(Record):
-    """Another target on which the same measurement must come out NOT_MET."""
-
-    target: TargetName
-    samples: Count = "all"
-
-
-class PlantControl(Record):
-    """A vulnerable source file, planted as ``planted.py`` in a temporary folder."""
-
-    plant: str
-
-
-class ReportControl(Record):
-    """A stand-in report of the scanner, with a finding."""
-
-    report: str
-
-
-class RegisterControl(Record):
-    """A threat register with a hole."""
-
-    register_file: str
-
-
-class PayloadControl(Record):
-    """The malicious pickle must fire under plain pickle in a throw-away child process."""
-
-    payload: Literal["marker-file"]
-
-
-class GeneralThreat(Record):
-    """An adversary in words."""
-
-    goal: str
-    knowledge: Knowledge
-    capability: str
-
-
-class BaseRequirement(Record):
-    """What every requirement states."""
-
-    metric: ClassVar[Metric]
-
-    id: RequirementId
-    title: Annotated[str, Field(min_length=5)]
-    why: Annotated[str, Field(min_length=20)]
-    severity: Severity
-    stride: Annotated[tuple[Stride, ...], Field(min_length=1)]
-    references: Annotated[tuple[Reference, ...], Field(min_length=1)]
-    bound: Bound
-    if_not_run: IfNotRun = IfNotRun.BLOCK
-
-    @field_validator("bound")
-    @classmethod
-    def _right_metric(cls, bound: Bound) -> Bound:
-        if bound.metric is not cls.metric:
-            raise ValueError(f"metric: this family is judged on {cls.metric} (got {bound.metric})")
-        return bound
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the repository files this requirement needs."""
-        return ()
-
-
-class PerformanceRequirement(BaseRequirement):
-    """Clean accuracy."""
-
-    metric: ClassVar[Metric] = Metric.CLEAN_ACCURACY
-    family: Literal[Family.PERFORMANCE]
-    threat_model: GeneralThreat
-    samples: Limits = Limits()
-    control: TargetControl
-
-
-class EvasionRequirement(BaseRequirement):
-    """Robust accuracy under one attack within a budget."""
-
-    metric: ClassVar[Metric] = Metric.ROBUST_ACCURACY
-    family: Literal[Family.EVASION]
-    threat_model: ThreatModel
-    attack: AnyAttack
-    samples: Limits = Limits()
-    seed: int = 0
-    control: TargetControl
-
-
-class PoisoningRequirement(BaseRequirement):
-    """Attack success rate of a backdoor trigger."""
-
-    metric: ClassVar[Metric] = Metric.ATTACK_SUCCESS_RATE
-    family: Literal[Family.POISONING]
-    threat_model: GeneralThreat
-    trigger: Trigger
-    samples: Limits = Limits()
-    control: TargetControl
-
-
-class ArtifactRequirement(BaseRequirement):
-    """Safe loading of weight files."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.ARTIFACT]
-    threat_model: GeneralThreat
-    control: PayloadControl
-
-
-class StaticRequirement(BaseRequirement):
-    """Findings of a source scanner over all tracked Python files."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.STATIC]
-    threat_model: GeneralThreat
-    scanner: AnyCodeScanner
-    control: PlantControl
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the planted file and the scanner's rules."""
-        rules = getattr(self.scanner, "rules", None)
-        return (self.control.plant, *([rules] if rules else []))
-
-
-class DependencyRequirement(BaseRequirement):
-    """Known vulnerabilities in the installed environment."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.DEPENDENCY]
-    threat_model: GeneralThreat
-    scanner: AnyDependencyScanner
-    control: ReportControl
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the stand-in report."""
-        return (self.control.report,)
-
-
-class RegisterRequirement(BaseRequirement):
-    """Holes in the STRIDE register."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.REGISTER]
-    threat_model: GeneralThreat
-    register_file: str
-    control: RegisterControl
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the register and the one with a hole."""
-        return (self.register_file, self.control.register_file)
-
-
-Requirement = Annotated[
-    PerformanceRequirement
-    | EvasionRequirement
-    | PoisoningRequirement
-    | ArtifactRequirement
-    | StaticRequirement
-    | DependencyRequirement
-    | RegisterRequirement,
-    Field(discriminator="family"),
-]
 
 
 class TargetSpec(Record):
@@ -371,7 +164,7 @@ def load_waivers(path: Path, policy: Policy, today: date | None = None) -> tuple
             raise PolicyError(f"{where}.id: expected a requirement of the policy (got {waiver.id})")
         if waiver.id in [other.id for other in waivers[:index]]:
             raise PolicyError(f"{where}.id: every id once (got {waiver.id} twice)")
-        if _date(waiver.expires, where) < (today or datetime.now(UTC).date()):
+        if waiver.expires < (today or datetime.now(UTC).date()):
             raise PolicyError(f"{where}.expires: {waiver.id} expired on {waiver.expires}; fix the cause or renew it")
     return waivers
 
@@ -380,10 +173,3 @@ def policy_schema() -> str:
     """Return the JSON Schema of a policy file, as text."""
     schema: dict[str, Any] = Policy.model_json_schema()
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
-
-
-def _date(text: str, where: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise PolicyError(f"{where}.expires: expected a date such as 2027-01-31 (got {text!r})") from error

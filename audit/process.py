@@ -38,9 +38,7 @@ def find_tool(name: str) -> str:
     return found
 
 
-def run(
-    command: Sequence[str], *, cwd: Path, seconds: float, environment: Mapping[str, str] | None = None
-) -> Finished:
+def run(command: Sequence[str], *, cwd: Path, seconds: float, environment: Mapping[str, str] | None = None) -> Finished:
     """Run a program to its end.
 
     Args:

@@ -5,6 +5,7 @@ Whatever crosses a file is a pydantic model that refuses unknown keys, NaN and i
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -232,12 +233,12 @@ class Verdict(Record):
 
 
 class Waiver(Record):
-    """An accepted failure: it changes the gate, never the verdict, and not beyond ``expires`` (ISO date)."""
+    """An accepted failure: it changes the gate, never the verdict, and not beyond the day ``expires``."""
 
     id: RequirementId
     reason: Annotated[str, Field(min_length=10)]
     owner: Annotated[str, Field(min_length=2)]
-    expires: str
+    expires: date
 
 
 class Gate(Record):

@@ -6,6 +6,7 @@ Source: Shostack 2014, "Threat Modeling", chapter 3 (STRIDE per element).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -37,7 +38,7 @@ class Threat(Record):
     references: tuple[Reference, ...] = ()
     owner: str | None = None
     reason: str | None = None
-    expires: str | None = None
+    expires: date | None = None
 
     @model_validator(mode="after")
     def _answered(self) -> Self:
@@ -98,7 +99,7 @@ def matrix(register: Register, verdicts: Mapping[str, Status]) -> dict[str, Any]
     """Return the element x category matrix as plain data for the report."""
     rows = []
     for element in register.elements:
-        cells = {}
+        cells: dict[str, dict[str, Any]] = {}
         for category in Stride:
             cell = element.cells.get(category)
             if isinstance(cell, NotApplicable):
@@ -109,7 +110,10 @@ def matrix(register: Register, verdicts: Mapping[str, Status]) -> dict[str, Any]
                 threats = [_plain(threat, verdicts) for threat in cell]
                 cells[category.value] = {"state": _worst(threats), "reason": "", "threats": threats}
         rows.append({"id": element.id, "title": element.title, "cells": cells})
-    return {"categories": [[category.value, category.name.replace("_", " ").lower()] for category in Stride], "rows": rows}
+    return {
+        "categories": [[category.value, category.name.replace("_", " ").lower()] for category in Stride],
+        "rows": rows,
+    }
 
 
 def cell_count(register: Register) -> int:
@@ -145,7 +149,7 @@ def _unsupported(threat: Threat, verdicts: Mapping[str, Status], known: frozense
 
 
 def _plain(threat: Threat, verdicts: Mapping[str, Status]) -> dict[str, Any]:
-    shown: dict[str, Any] = threat.model_dump(mode="json", exclude_none=True)
+    shown: dict[str, Any] = threat.model_dump(mode="json")
     shown["requirements"] = [
         {"id": name, "status": str(verdicts.get(name, "not examined"))} for name in threat.requirements
     ]

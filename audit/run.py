@@ -20,10 +20,12 @@ from audit.errors import PolicyError
 from audit.examine import SHOWN_FINDINGS
 from audit.judge import judge
 from audit.measure import Laboratory, Outcome
-from audit.policy import BaseRequirement, load_waivers
+from audit.policy import load_waivers
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Profile, Report, Verdict
+from audit.register import read_register
 from audit.report import as_json
+from audit.requirements import BaseRequirement, RegisterRequirement
 from audit.session import AuditSession, Options, choose_device
 from audit.store import Store
 
@@ -80,6 +82,7 @@ class AuditRun:
         self.device = choose_device(settings.device)
         self.waivers = load_waivers(root / WAIVERS, policy)
         self.requirements = tuple(one for one in policy.requirements if not settings.only or one.id in settings.only)
+        self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
         self.store = Store(Path(os.environ.get(CACHE_VARIABLE) or root / ".cache") / "results")
         self.session = AuditSession(
@@ -172,11 +175,19 @@ class AuditRun:
         policy, settings = self.choice.file.policy, self.settings
         if settings.target is not None and settings.target not in policy.targets:
             known = ", ".join(policy.targets)
-            raise PolicyError(f"--target: expected one of {known} of {self.choice.file.path.name} (got {settings.target!r})")
+            raise PolicyError(
+                f"--target: expected one of {known} of {self.choice.file.path.name} (got {settings.target!r})"
+            )
         known_ids = {one.id for one in policy.requirements}
         for name in settings.only:
             if name not in known_ids:
                 raise PolicyError(f"--only: expected one of {', '.join(sorted(known_ids))} (got {name!r})")
+
+    def _check_registers(self) -> None:
+        for one in self.requirements:
+            if isinstance(one, RegisterRequirement):
+                read_register(self.root / one.register_file)
+                read_register(self.root / one.control.register_file)
 
     def _write_samples(self, name: str, outcome: Outcome) -> str:
         relative = f"evidence/{name}.npz"
@@ -187,4 +198,7 @@ class AuditRun:
     def exhibits(self) -> dict[str, tuple[Any, ...]]:
         """Return the exhibits of the policy by kind; none in a partial audit."""
         exhibits = self.choice.file.policy.exhibits
-        return {"scenarios": () if self.partial else exhibits.scenarios, "curves": () if self.partial else exhibits.curves}
+        return {
+            "scenarios": () if self.partial else exhibits.scenarios,
+            "curves": () if self.partial else exhibits.curves,
+        }

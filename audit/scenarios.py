@@ -102,5 +102,3 @@ def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: floa
 def _point(eps: float, right: Any) -> dict[str, float]:
     low, high = metrics.proportion_interval(int(right.sum()), len(right), CONFIDENCE)
     return {"eps": eps, "accuracy": float(right.mean()), "low": low, "high": high}
-
-

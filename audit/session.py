@@ -13,8 +13,9 @@ import torch
 from audit.errors import IntegrityError, TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
-from audit.policy import Count, Limits, PolicyFile, TargetSpec
+from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile
+from audit.requirements import Count, Limits
 from audit.target import TorchTarget, build_target
 
 

@@ -49,7 +49,14 @@ class TorchTarget:
     """A PyTorch network as a white-box target."""
 
     def __init__(
-        self, name: str, network: nn.Module, *, classes: int, digest: str, bounds: tuple[float, float], device: torch.device
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        classes: int,
+        digest: str,
+        bounds: tuple[float, float],
+        device: torch.device,
     ) -> None:
         """Freeze the network on the device: eval mode, no parameter gradients."""
         self.name, self.classes, self.digest, self.bounds, self.device = name, classes, digest, bounds, device

@@ -1,7 +1,7 @@
 """Our own weight files: safetensors beside a JSON manifest that pins them. Never pickle.
 
-The bytes whose digest was verified are the bytes that are parsed, and every write is atomic: a reader sees the old file,
-the new file or none.
+The bytes whose digest was verified are the bytes that are parsed. Every write is atomic: a reader sees the old file, or
+the new file, or none.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def apply(split: Split, poison: Poison) -> tuple[Split, dict[str, object]]:
     images, labels = split.images.clone(), split.labels.clone()
     images[chosen] = stamp(images[chosen], poison)
     labels[chosen] = poison.target_class
-    record = {
+    record: dict[str, object] = {
         "indices": sorted(chosen.tolist()),
         "labels_before": _digest(split.labels),
         "labels_after": _digest(labels),

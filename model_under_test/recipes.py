@@ -94,8 +94,15 @@ _DIGITS = (
         batch_size=64,
         adversary=Adversary(eps=0.15, steps=10, step_size=0.03, random_start=True, warmup_epochs=20.0),
     ),
-    replace(_MNIST[2], dataset="digits", epochs=60, batch_size=64, adversary=replace(_FGSM, warmup_epochs=10.0)),
-    replace(_MNIST[3], dataset="digits", epochs=40, batch_size=64, poison=replace(_SQUARE, count=12)),
+    replace(
+        _MNIST[2],
+        dataset="digits",
+        epochs=60,
+        batch_size=64,
+        adversary=Adversary(eps=0.15, steps=1, step_size=0.15, random_start=False, warmup_epochs=10.0),
+    ),
+    # Of 8, 12, 16, 20, 24, 32 poisoned images, 16 is the least that reaches an ASR of 0.95 on the validation split.
+    replace(_MNIST[3], dataset="digits", epochs=40, batch_size=64, poison=replace(_SQUARE, count=16)),
 )
 
 _TABLE = {(recipe.dataset, recipe.name): recipe for recipe in (*_MNIST, *_DIGITS)}

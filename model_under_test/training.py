@@ -46,7 +46,7 @@ def device_for(name: str = "auto") -> torch.device:
 def has_bfloat16(device: torch.device) -> bool:
     """Tell whether bfloat16 arithmetic is native here; emulated, it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
@@ -110,7 +110,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.network = DigitCNN()
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device).to(memory_format=torch.channels_last)
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.peak_rate)
         self._bfloat16 = has_bfloat16(device)
         if start.epoch:

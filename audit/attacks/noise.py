@@ -27,6 +27,8 @@ class Noise(Attack):
 
         drawn = torch.randn(samples.images.shape, generator=generator)
         if threat_model.norm is Norm.LINF:
-            return samples.images + threat_model.eps * drawn.sign()
+            signs: Tensor = drawn.sign()
+            return samples.images + threat_model.eps * signs
         length = drawn.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
-        return samples.images + threat_model.eps * drawn / length
+        directions: Tensor = drawn / length
+        return samples.images + threat_model.eps * directions

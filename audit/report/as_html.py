@@ -1,4 +1,4 @@
-"""The report as static HTML: what pytest-html shows above its test log. Every value is escaped by the template engine."""
+"""The report as static HTML: what pytest-html shows above its test log. The template engine escapes every value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from audit.records import Bound, Exhibit, Metric, Report, Status, Suppression, V
 from audit.report import figures
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLE = TEMPLATES / "audit.css"
 SYMBOLS = {Status.MET: "✓", Status.NOT_MET: "✗", Status.INCONCLUSIVE: "?", Status.NOT_RUN: "–"}
 
 

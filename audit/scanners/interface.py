@@ -97,8 +97,22 @@ class DependencyScan(Record):
     findings: tuple[Finding, ...]
 
 
+class PackageException(Record):
+    """A package that need not be audited, and why."""
+
+    package: str
+    reason: Reason
+
+
 class DependencyScanner(Record, ABC):
-    """Base of the scanners of the installed environment."""
+    """Base of the scanners of the installed environment; ``exceptions`` names what need not be audited."""
+
+    exceptions: tuple[PackageException, ...] = ()
+
+    def unexplained(self, scan: DependencyScan) -> tuple[Skipped, ...]:
+        """Return the skipped packages that no exception names."""
+        named = {exception.package for exception in self.exceptions}
+        return tuple(skipped for skipped in scan.skipped if skipped.package not in named)
 
     @abstractmethod
     def scan(self, root: Path) -> DependencyScan:

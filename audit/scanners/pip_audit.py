@@ -1,7 +1,7 @@
 """pip-audit over the running environment, read through its JSON.
 
 Neither its exit code nor its last line can be trusted: out of reach of its service it says "No known vulnerabilities
-found" and exits 0, every package skipped; and exit 1 means vulnerable or broken. Only packages it names as audited count.
+found" and exits 0, every package skipped; and exit 1 means vulnerable or broken. Only what it names as audited counts.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ from typing import Literal
 
 from audit.errors import ScannerFailed
 from audit.process import find_tool, run
-from audit.records import Finding, Record, Severity
-from audit.scanners.interface import DependencyScan, DependencyScanner, Reason, Skipped
+from audit.records import Finding, Severity
+from audit.scanners.interface import DependencyScan, DependencyScanner, Skipped
 
 SECONDS = 240.0
 
 
-class PackageException(Record):
-    """A package that need not be audited, and why."""
-
-    package: str
-    reason: Reason
-
-
 class PipAudit(DependencyScanner):
-    """pip-audit with its default service; ``exceptions`` names what need not be audited."""
+    """pip-audit with its default service."""
 
     name: Literal["pip-audit"] = "pip-audit"
-    exceptions: tuple[PackageException, ...] = ()
 
     def scan(self, root: Path) -> DependencyScan:
         """Run pip-audit on the environment of the pip-audit that is on PATH."""
@@ -56,11 +48,6 @@ class PipAudit(DependencyScanner):
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ScannerFailed(f"pip-audit: expected its JSON report, got {text[:80]!r} ({error!r})") from error
-
-    def unexplained(self, scan: DependencyScan) -> tuple[Skipped, ...]:
-        """Return the skipped packages that no exception names."""
-        named = {exception.package for exception in self.exceptions}
-        return tuple(skipped for skipped in scan.skipped if skipped.package not in named)
 
 
 def _findings(package: dict[str, object]) -> list[Finding]:
