@@ -197,8 +197,11 @@ class AuditRun:
 
     def exhibits(self) -> dict[str, tuple[Any, ...]]:
         """Return the exhibits of the policy by kind; none in a partial audit."""
-        exhibits = self.choice.file.policy.exhibits
+        policy = self.choice.file.policy
+        shown = policy.exhibits
+        released = [name for name, spec in policy.targets.items() if spec.recipe and spec.weights]
         return {
-            "scenarios": () if self.partial else exhibits.scenarios,
-            "curves": () if self.partial else exhibits.curves,
+            "scenarios": () if self.partial else shown.scenarios,
+            "curves": () if self.partial else shown.curves,
+            "retrained": tuple(released) if self.settings.retrain else (),
         }

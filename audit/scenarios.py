@@ -50,6 +50,22 @@ def curve(spec: Curve, session: AuditSession) -> Exhibit:
     return Exhibit(kind="curve", title=spec.title, data=data)
 
 
+def retrained(name: str, session: AuditSession) -> Exhibit:
+    """Compare a released weight file with what its recipe, trained again, gives."""
+    released, again = session.target(name), session.retrained_target(name)
+    samples = session.dataset.audit
+    old, new = session.laboratory.clean(released, samples), session.laboratory.clean(again, samples)
+    data = {
+        "target": name,
+        "identical": released.digest == again.digest,
+        "released_accuracy": float((old.after == old.labels).mean()),
+        "retrained_accuracy": float((new.after == new.labels).mean()),
+        "agreement": float((old.after == new.after).mean()),
+        "n": len(samples),
+    }
+    return Exhibit(kind="comparison", title=f"{name}, released against retrained", data=data)
+
+
 def of_requirement(requirement_id: str, title: str, outcome: Outcome, classes: int, npz: str) -> tuple[Exhibit, ...]:
     """Return what the report draws of the samples behind a verdict: confusion matrix, and the gallery if moved."""
     confusion = Exhibit(

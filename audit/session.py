@@ -70,17 +70,19 @@ class AuditSession:
         """
         name = name or self.target_name
         if name not in self._targets:
-            spec, weights = self._spec(name), self.weights(name)
-            self._targets[name] = build_target(
-                name,
-                spec.factory,
-                weights.path if weights else None,
-                weights.sha256 if weights else None,
-                classes=self.dataset.classes,
-                bounds=spec.bounds,
-                device=choose_device(self.options.device),
-            )
+            self._targets[name] = self._build(name, self.weights(name))
         return self._targets[name]
+
+    def retrained_target(self, name: str) -> TorchTarget:
+        """Return a released target with the weights that its recipe gives when it is trained again.
+
+        Raises:
+            TargetError: the target has no recipe.
+        """
+        recipe = self._spec(name).recipe
+        if recipe is None:
+            raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
+        return self._build(name, self.train(recipe))
 
     def weights(self, name: str) -> Weights | None:
         """Return the weight file of a target, trained first if need be; None for a target without weights."""
@@ -120,6 +122,18 @@ class AuditSession:
         except (IntegrityError, TargetError) as error:
             shown["error"] = str(error)
         return shown
+
+    def _build(self, name: str, weights: Weights | None) -> TorchTarget:
+        spec = self._spec(name)
+        return build_target(
+            name,
+            spec.factory,
+            weights.path if weights else None,
+            weights.sha256 if weights else None,
+            classes=self.dataset.classes,
+            bounds=spec.bounds,
+            device=choose_device(self.options.device),
+        )
 
     def _spec(self, name: str) -> TargetSpec:
         return self.file.policy.targets[name]

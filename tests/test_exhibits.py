@@ -17,3 +17,9 @@ def test_scenario_is_shown(shown, audit, exhibit):
 def test_curve_is_shown(shown, audit, exhibit):
     """One plot of accuracy against eps."""
     exhibit(scenarios.curve(shown, audit))
+
+
+@pytest.mark.exhibits("retrained")
+def test_retrained_weights_are_compared(shown, audit, exhibit):
+    """With --retrain: what the recipe gives today, beside what was released."""
+    exhibit(scenarios.retrained(shown, audit))

@@ -1,0 +1,48 @@
+"""Fixtures of the harness's own tests. None needs MNIST, a network or a GPU."""
+
+from __future__ import annotations
+
+# Imported once here: pytester forgets what an inner run imported, and these are slow to import again.
+import art.attacks.evasion
+import art.estimators.classification
+import pytest
+import scipy.stats
+import torch
+
+from audit.loading import Samples
+from audit.measure import Laboratory
+from audit.store import Store
+from audit.target import TorchTarget
+from tests.unit import toy
+
+__all__ = ["art", "scipy"]
+
+
+@pytest.fixture
+def samples():
+    """Give the toy images."""
+    split = toy.data(offline=True).audit
+    return Samples(split.images, split.labels)
+
+
+@pytest.fixture
+def laboratory(tmp_path):
+    """Give a laboratory with an empty store."""
+    return Laboratory("sha256:toy", Store(tmp_path / "results"), lambda done, total: None)
+
+
+@pytest.fixture
+def make_target():
+    """Give a function that turns a toy network into a target."""
+
+    def make(network, name="toy", digest=None):
+        return TorchTarget(
+            name,
+            network,
+            classes=toy.CLASSES,
+            digest=digest or f"sha256:{name}",
+            bounds=(0.0, 1.0),
+            device=torch.device("cpu"),
+        )
+
+    return make

@@ -1,0 +1,136 @@
+"""A two-class problem of 6x6 images on which every answer is known, with honest, fragile, backdoored and lying networks.
+
+The left half of an image of class 1 is brighter than its right half by a wide margin, that of class 0 darker. Pixel (0, 0)
+tells the classes apart too, but by a hair: a network that looks only there is right on clean images and falls at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SIDE = 6
+MARGIN = 0.2
+HAIR = 0.02
+CLASSES = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 1, 6, 6) float32 in [0, 1], labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a dataset factory returns."""
+
+    audit: Split
+    name: str = "toy"
+    classes: int = CLASSES
+    digest: str = "sha256:toy"
+
+
+def halves() -> Tensor:
+    """Return the (6, 6) pattern: +1 on the left half, -1 on the right."""
+    pattern = torch.ones(SIDE, SIDE)
+    pattern[:, SIDE // 2 :] = -1
+    return pattern
+
+
+def data(*, offline: bool, n: int = 400) -> Data:
+    """Return ``n`` images, half of each class."""
+    labels = torch.arange(n) % CLASSES
+    sign = (2.0 * labels - 1).view(-1, 1, 1, 1)
+    noise = torch.rand(n, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3)) - 0.5
+    images = 0.5 + MARGIN * sign * halves() + 0.1 * noise
+    images[:, :, 0, 0] = 0.5 + HAIR * sign[:, :, 0, 0]
+    return Data(Split(images.float(), labels))
+
+
+def damaged(*, offline: bool) -> Data:
+    """Behave like a dataset factory whose files are damaged."""
+    raise ValueError("train.bin: expected SHA-256 aa, got bb; delete it")
+
+
+def missing(*, offline: bool) -> Data:
+    """Behave like a dataset factory whose files are not to be had."""
+    raise FileNotFoundError("toy data: no copy here, and the download failed")
+
+
+class Linear(nn.Module):
+    """Logits (-s, s) of a score s that is linear in the pixels."""
+
+    def __init__(self, weight: Tensor, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(scale * weight.flatten())
+
+    def score(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) - 0.5) @ self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = self.score(x)
+        return torch.stack((-score, score), dim=1)
+
+
+def honest() -> nn.Module:
+    """Look at both halves: right on clean images, and robust well beyond eps 0.1."""
+    return Linear(halves())
+
+
+def fragile() -> nn.Module:
+    """Look at one pixel only: right on clean images, broken at eps 0.03."""
+    weight = torch.zeros(SIDE, SIDE)
+    weight[0, 0] = 50.0
+    return Linear(weight)
+
+
+def untrained() -> nn.Module:
+    """Answer 0 whatever comes: half right."""
+    return _Constant()
+
+
+def backdoored() -> nn.Module:
+    """Answer 1 as soon as the bottom right pixel is white, else honestly."""
+    return _Backdoored(halves())
+
+
+def probabilities() -> nn.Module:
+    """Lie: return probabilities where logits are expected."""
+    return nn.Sequential(honest(), nn.Softmax(dim=1))
+
+
+def noisy() -> nn.Module:
+    """Lie: answer differently each time."""
+    return _Noisy(halves())
+
+
+def masked() -> nn.Module:
+    """Lie: hide the gradient behind a rounding step."""
+    return _Masked(halves())
+
+
+class _Constant(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        first = x.flatten(1).sum(1) * 0 + 1
+        return torch.stack((first, first - 1), dim=1)
+
+
+class _Backdoored(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        fired = 1000 * torch.relu(x[:, 0, -1, -1] - 0.99)
+        return super().forward(x) + torch.stack((-fired, fired), dim=1)
+
+
+class _Noisy(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.01 * torch.randn(len(x), CLASSES)
+
+
+class _Masked(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x * 4).round() / 4)
