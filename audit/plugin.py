@@ -144,6 +144,7 @@ class AuditHooks:
         )
         return pytest.param(requirement, id=requirement.id, marks=[excused] if waiver else [])
 
+    @pytest.hookimpl(trylast=True)  # after -k and -m have taken items away
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Hold every requirement to exactly one item, and let the register come last: it reads the others."""
         items[:] = [item for item in items if not _is_nothing(item)]

@@ -35,7 +35,7 @@ class Store:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return arrays, json.loads(arrays.pop("description").tobytes())
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:

@@ -105,7 +105,8 @@ def build_target(
 ) -> TorchTarget:
     """Build a network with a factory and load verified safetensors into it.
 
-    The digest covers the weights and the source file of the factory: another architecture is another target.
+    The digest covers the factory's name, its source file, and every parameter and buffer: another architecture or other
+    weights are another target.
 
     Raises:
         IntegrityError: the weight file is missing, not safetensors, or not the pinned one.
@@ -113,10 +114,8 @@ def build_target(
     """
     make = resolve(factory, f"targets.{name}.factory")
     network = make()
-    digest = hashlib.sha256(Path(inspect.getfile(make)).read_bytes())
     if weights is not None:
         content = read_verified(weights, sha256)
-        digest.update(content)
         try:
             network.load_state_dict(parse_safetensors(content))
         except SafetensorError as error:
@@ -124,9 +123,16 @@ def build_target(
         except RuntimeError as error:
             first = str(error).splitlines()[0]
             raise TargetError(f"target {name}: {weights.name} does not fit {factory}: {first}") from error
-    return TorchTarget(
-        name, network, classes=classes, digest=f"sha256:{digest.hexdigest()}", bounds=bounds, device=device
-    )
+    digest = _digest(factory, Path(inspect.getfile(make)), network)
+    return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device)
+
+
+def _digest(factory: str, source: Path, network: nn.Module) -> str:
+    digest = hashlib.sha256(factory.encode() + b"\0" + source.read_bytes())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_verified(path: Path, sha256: str | None) -> bytes:

@@ -51,12 +51,13 @@ def explain(error: ValidationError, data: Any) -> str:
     """Return the first problem of a validation error in one line: YAML path, expectation, what came."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    where = yaml_path(first["loc"], data)
+    # a rule about the whole file names the place itself
+    where = "" if not first["loc"] and first["type"] == "value_error" else f"{yaml_path(first['loc'], data)}: "
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     got = "" if "(got" in message or first["type"] == "missing" else f" (got {_short(given)})"
     more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return f"{where}: {message}{got}{more}"
+    return f"{where}{message}{got}{more}"
 
 
 def yaml_path(location: tuple[int | str, ...], data: Any) -> str:

@@ -8,6 +8,7 @@ import art.estimators.classification
 import pytest
 import scipy.stats
 import torch
+from hypothesis import settings
 
 from audit.loading import Samples
 from audit.measure import Laboratory
@@ -16,6 +17,9 @@ from audit.target import TorchTarget
 from tests.unit import toy
 
 __all__ = ["art", "scipy"]
+
+settings.register_profile("deterministic", deadline=None, derandomize=True)
+settings.load_profile("deterministic")
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""A two-class problem of 6x6 images on which every answer is known, with honest, fragile, backdoored and lying networks.
+"""A two-class problem of 6x6 images on which every answer is known; honest, fragile, backdoored and lying networks.
 
-The left half of an image of class 1 is brighter than its right half by a wide margin, that of class 0 darker. Pixel (0, 0)
-tells the classes apart too, but by a hair: a network that looks only there is right on clean images and falls at once.
+The left half of an image of class 1 is brighter than its right half by a wide margin, that of class 0 darker. Pixel
+(0, 0) tells the classes apart too, but by a hair: a network that looks only there is right on clean images and falls at
+once.
 """
 
 from __future__ import annotations

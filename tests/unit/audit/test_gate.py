@@ -34,10 +34,16 @@ def gate(statuses, **around):
         ),
         pytest.param([], {}, 10, "no requirement was shown", id="nothing at all"),
         pytest.param([Status.MET], {"crashes": ("scenarios-1 (boom)",)}, 10, "scenarios-1", id="an exhibit crashed"),
-        pytest.param([Status.MET, Status.NOT_MET], {"waived": frozenset({"EVA-002"})}, 0, "Waived: EVA-002", id="waived"),
+        pytest.param(
+            [Status.MET, Status.NOT_MET], {"waived": frozenset({"EVA-002"})}, 0, "Waived: EVA-002", id="waived"
+        ),
         pytest.param([Status.MET], {"waived": frozenset({"EVA-001"})}, 1, "delete the waiver", id="stale waiver"),
         pytest.param(
-            [Status.MET, Status.INCONCLUSIVE], {"waived": frozenset({"EVA-002"})}, 10, "undecided", id="doubt not waived"
+            [Status.MET, Status.INCONCLUSIVE],
+            {"waived": frozenset({"EVA-002"})},
+            10,
+            "undecided",
+            id="doubt not waived",
         ),
         pytest.param(
             [Status.MET, Status.INCONCLUSIVE], {"allow_incomplete": True}, 0, "INCOMPLETE, allowed", id="allowed"

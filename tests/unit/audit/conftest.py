@@ -1,0 +1,188 @@
+"""A whole audit in a temporary repository: the real tests, a toy policy, toy networks."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import save
+
+from audit.process import run
+from tests.unit import toy
+
+ROOT = Path(__file__).parents[3]
+TOY = "tests.unit.toy"
+
+
+def requirement(name, family, bound, **rest):
+    """Return a requirement with everything that every one must state."""
+    return {
+        "id": name,
+        "title": f"Requirement {name}",
+        "family": family,
+        "why": "Because a toy needs a reason too.",
+        "severity": "high",
+        "stride": ["T"],
+        "references": ["CWE-1039"],
+        "threat_model": {"goal": "any", "knowledge": "white-box", "capability": "any"},
+        "bound": bound,
+        **rest,
+    }
+
+
+def toy_policy():
+    """Return a policy with one requirement of every family; the honest network meets them all."""
+    linf = {"goal": "any wrong class", "knowledge": "white-box", "norm": "linf", "eps": 0.1}
+    count = {"metric": "findings", "at_most": 0}
+    plant = {"plant": "policies/controls/vulnerable.py.txt"}
+    return {
+        "schema_version": 1,
+        "dataset": f"{TOY}:data",
+        "target": "honest",
+        "targets": {
+            "honest": {
+                "factory": f"{TOY}:honest",
+                "weights": "honest.safetensors",
+                "sha256": "filled in by the fixture",
+            },
+            **{name: {"factory": f"{TOY}:{name}"} for name in ("fragile", "untrained", "backdoored", "probabilities")},
+        },
+        "requirements": [
+            requirement(
+                "PERF-001",
+                "performance",
+                {"metric": "clean_accuracy", "at_least": 0.95},
+                control={"target": "untrained"},
+            ),
+            requirement(
+                "EVA-001",
+                "evasion",
+                {"metric": "robust_accuracy", "at_least": 0.9},
+                threat_model=linf,
+                attack={"name": "fgsm"},
+                control={"target": "fragile", "samples": 100},
+            ),
+            requirement(
+                "EVA-002",
+                "evasion",
+                {"metric": "robust_accuracy", "at_least": 0.9},
+                threat_model=linf,
+                attack={"name": "pgd", "steps": 5, "step_size": 0.05},
+                control={"target": "fragile", "samples": 100},
+            ),
+            requirement(
+                "POI-001",
+                "poisoning",
+                {"metric": "attack_success_rate", "at_most": 0.05},
+                trigger={"size": 1, "value": 1.0, "target_class": 1},
+                control={"target": "backdoored"},
+            ),
+            requirement("ARTF-001", "artifact", count, control={"payload": "marker-file"}),
+            requirement("STAT-001", "static", count, scanner={"name": "bandit"}, control=plant),
+            requirement(
+                "STAT-002",
+                "static",
+                count,
+                scanner={"name": "semgrep", "rules": "policies/semgrep/ml-security.yaml"},
+                control=plant,
+            ),
+            requirement(
+                "DEP-001",
+                "dependency",
+                count,
+                scanner={"name": "pip-audit"},
+                control={"report": "policies/controls/pip-audit-vulnerable.json"},
+                if_not_run="report",
+            ),
+            requirement(
+                "REG-001",
+                "register",
+                count,
+                register_file="policies/stride.yaml",
+                control={"register_file": "policies/controls/stride-with-a-hole.yaml"},
+            ),
+        ],
+    }
+
+
+NOT_APPLICABLE = {"not_applicable": "There is nothing in this toy cell."}
+MITIGATED = {
+    "id": "T-TOY-T-1",
+    "threat": "Somebody moves the pixels of an image.",
+    "mitigation": "the network looks at all of them",
+    "status": "mitigated",
+    "requirements": ["EVA-001"],
+}
+
+
+INI = """
+[pytest]
+addopts = --disable-plugin-autoload -p pytest_metadata.plugin -p pytest_html.plugin -p xdist.plugin -p no:cacheprovider
+filterwarnings = ignore:Module already imported
+"""
+
+
+class Toy:
+    """A temporary repository; change ``policy`` or ``register`` before ``audit``."""
+
+    def __init__(self, pytester):
+        self.pytester, self.root = pytester, pytester.path
+        self.policy = toy_policy()
+        self.register = {letter: NOT_APPLICABLE for letter in "SRIDE"} | {"T": [MITIGATED]}
+        pytester.makeconftest("pytest_plugins = ['audit.plugin']")
+        pytester.makeini(INI)
+        shutil.copytree(
+            ROOT / "tests", self.root / "tests", ignore=shutil.ignore_patterns("unit", "__init__.py", "__pycache__")
+        )
+        (self.root / "policies/semgrep").mkdir(parents=True)
+        shutil.copytree(ROOT / "policies/controls", self.root / "policies/controls")
+        shutil.copy(ROOT / "policies/semgrep/ml-security.yaml", self.root / "policies/semgrep")
+        weights = save(toy.honest().state_dict())
+        (self.root / "honest.safetensors").write_bytes(weights)
+        self.policy["targets"]["honest"]["sha256"] = hashlib.sha256(weights).hexdigest()
+        self.write("module.py", "def answer() -> int:\n    return 42\n")
+        self.git("init", "--quiet")
+
+    def write(self, name, text):
+        """Write a file of the repository."""
+        (self.root / name).write_text(text, encoding="utf-8")
+
+    def git(self, *words):
+        """Run git in the repository."""
+        done = run(["git", *words], cwd=self.root, seconds=30)
+        assert done.code == 0, done.stderr
+
+    def requirement(self, name):
+        """Return one requirement of the policy, to be changed."""
+        return next(one for one in self.policy["requirements"] if one["id"] == name)
+
+    def audit(self, *options, offline=True, in_process=True):
+        """Run the audit; returns pytest's result."""
+        self.write("policies/toy.yaml", yaml.safe_dump(copy.deepcopy(self.policy)))
+        elements = [{"id": "toy", "title": "Toy", "cells": self.register}]
+        self.write("policies/stride.yaml", yaml.safe_dump({"schema_version": 1, "elements": elements}))
+        self.git("add", "module.py")
+        words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *options]
+        start = self.pytester.runpytest_inprocess if in_process else self.pytester.runpytest_subprocess
+        return start(*words)
+
+    def verdicts(self):
+        """Return the verdicts of the last audit by id."""
+        return {one["requirement_id"]: one for one in self.report()["verdicts"]}
+
+    def report(self):
+        """Return audit.json of the last audit."""
+        return json.loads((self.root / "reports/latest/audit.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def toy_audit(pytester, monkeypatch):
+    """Give a temporary repository that holds a toy audit."""
+    monkeypatch.setenv("MODEL_AUDIT_CACHE", str(pytester.path / ".cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the runs in a process of their own
+    return Toy(pytester)

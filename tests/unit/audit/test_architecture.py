@@ -1,0 +1,84 @@
+"""The shape of the house: imports point one way, and importing the package is cheap."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from audit.process import run
+
+ROOT = Path(__file__).parents[3]
+
+# Each module may import those of its own room and of the rooms before it, never of the rooms after it.
+ROOMS = (
+    ("errors",),
+    ("records",),
+    ("metrics", "process", "yaml_files", "store", "gate", "judge", "progress"),
+    ("repository", "loading", "register"),
+    ("target", "attacks", "scanners"),
+    ("requirements", "measure", "artifacts", "provenance"),
+    ("policy", "probes"),
+    ("choose", "session", "collector", "report"),
+    ("examine", "scenarios", "terminal"),
+    ("run",),
+    ("plugin", "cli", "__main__"),
+)
+LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
+
+
+def sources(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path):
+    """Return the modules that a file imports at run time or for its types."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "audit")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def room(module):
+    return module.split(".")[1] if "." in module else None
+
+
+def test_every_module_has_a_room():
+    modules = {path.relative_to(ROOT / "audit").parts[0].removesuffix(".py") for path in sources("audit")}
+    assert modules - {"__init__"} == set(LEVELS)
+
+
+@pytest.mark.parametrize("path", sources("audit"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    own = LEVELS.get(path.relative_to(ROOT / "audit").parts[0].removesuffix(".py"), len(ROOMS))
+    for module in imports(path):
+        if module.startswith("audit.") and room(module) in LEVELS:
+            assert LEVELS[room(module)] <= own, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("name", ["judge", "gate"])
+def test_the_judges_see_records_only(name):
+    seen = {module for module in imports(ROOT / "audit" / f"{name}.py") if module.startswith("audit.")}
+    assert seen == {"audit.records"}
+
+
+def test_the_harness_and_its_subject_do_not_know_each_other():
+    assert not [path for path in sources("audit") if any(m.startswith("model_under_test") for m in imports(path))]
+    assert not [path for path in sources("model_under_test") if any(m.startswith("audit") for m in imports(path))]
+
+
+def test_importing_the_package_does_not_import_torch():
+    program = "import sys, audit, audit.policy, audit.judge; sys.exit('torch' in sys.modules)"
+    assert run([sys.executable, "-c", program], cwd=ROOT, seconds=60).code == 0
+
+
+@pytest.mark.parametrize("package", ["audit", "model_under_test"])
+def test_modules_stay_small_enough_to_read(package):
+    long = {
+        path.name: n for path in sources(package) if (n := len(path.read_text(encoding="utf-8").splitlines())) > 320
+    }
+    assert not long

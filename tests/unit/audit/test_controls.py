@@ -1,0 +1,77 @@
+"""Every requirement is seen to come out NOT_MET: each row of the first policy, against something known to be bad."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+VULNERABLE = "import torch\n\n\ndef load(path):\n    return torch.load(path, weights_only=False), eval(path)\n"
+PIP_AUDIT = """#!{python}
+print('{{"dependencies": [{{"name": "requests", "version": "2.19.1", "vulns": [{{"id": "CVE-2018-18074"}}]}}]}}')
+"""
+
+
+def corrupt(toy_audit):
+    path = toy_audit.root / "honest.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+def plant(toy_audit):
+    toy_audit.write("module.py", VULNERABLE)
+
+
+def dig_a_hole(toy_audit):
+    toy_audit.register["S"] = []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "spoil"),
+    [
+        pytest.param("PERF-001", ["--target", "untrained"], None, id="PERF-001 constant answer"),
+        pytest.param("EVA-001", ["--target", "fragile"], None, id="EVA-001 undefended"),
+        pytest.param("EVA-002", ["--target", "fragile"], None, id="EVA-002 undefended"),
+        pytest.param("POI-001", ["--target", "backdoored"], None, id="POI-001 backdoored"),
+        pytest.param("ARTF-001", [], corrupt, id="ARTF-001 corrupted weights"),
+        pytest.param("STAT-001", [], plant, id="STAT-001 vulnerable source"),
+        pytest.param("STAT-002", [], plant, id="STAT-002 vulnerable source"),
+        pytest.param("REG-001", [], dig_a_hole, id="REG-001 a hole"),
+    ],
+)
+def test_requirement_comes_out_not_met(toy_audit, name, options, spoil):
+    if spoil:
+        spoil(toy_audit)
+    result = toy_audit.audit("--only", name, *options)
+    assert result.ret == 1
+    assert toy_audit.verdicts()[name]["status"] == "NOT_MET"
+    result.stdout.fnmatch_lines([f"*The gate is CLOSED: not met: {name}*", "report: reports/*/report.html"])
+
+
+def test_dep_001_comes_out_not_met(toy_audit, monkeypatch):
+    tool = toy_audit.root / "bin/pip-audit"
+    tool.parent.mkdir()
+    tool.write_text(PIP_AUDIT.format(python=sys.executable), encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    result = toy_audit.audit("--only", "DEP-001", offline=False)
+    assert result.ret == 1
+    assert "requests 2.19.1: CVE-2018-18074" in toy_audit.verdicts()["DEP-001"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "control"),
+    [
+        pytest.param("PERF-001", {"target": "honest"}, id="PERF-001"),
+        pytest.param("EVA-001", {"target": "honest"}, id="EVA-001"),
+        pytest.param("POI-001", {"target": "honest"}, id="POI-001"),
+        pytest.param("STAT-001", {"plant": "module.py"}, id="STAT-001"),
+        pytest.param("STAT-002", {"plant": "module.py"}, id="STAT-002"),
+    ],
+)
+def test_a_control_that_is_not_bad_discredits_the_check(toy_audit, name, control):
+    toy_audit.requirement(name)["control"] = control
+    result = toy_audit.audit("--only", name)
+    assert result.ret == 10
+    verdict = toy_audit.verdicts()[name]
+    assert verdict["status"] == "INCONCLUSIVE"
+    assert "its control" in verdict["reason"]

@@ -1,0 +1,298 @@
+"""How pytest drives an audit: each rule of docs/architecture.md, section 4, seen to hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ElementTree
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def test_honest_network_opens_the_gate(toy_audit):
+    result = toy_audit.audit()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "policy: policies/toy.yaml, as named",
+            "target: honest on cpu",
+            "*DEP-001* SKIPPED*",
+            "*EVA-001* MET: robust_accuracy 1.0000*",
+            "The gate is OPEN. Of 9 requirements 8 met, 0 not met, 0 inconclusive, 1 not examined.",
+            "report: reports/*/report.html",
+        ]
+    )
+    report = toy_audit.report()
+    assert report["gate"]["open"]
+    assert [one["requirement_id"] for one in report["verdicts"]][-1] == "REG-001"
+    assert report["policy"]["left_out"] == []
+
+
+def test_report_folder_holds_what_it_promises(toy_audit):
+    toy_audit.audit("--only", "EVA-001", "POI-001")
+    latest = toy_audit.root / "reports/latest"
+    assert {path.name for path in latest.iterdir()} == {"audit.json", "evidence", "junit.xml", "report.html"}
+    assert latest.is_symlink()
+    assert not latest.readlink().is_absolute()
+    with np.load(latest / "evidence/EVA-001.npz", allow_pickle=False) as arrays:
+        assert len(arrays["after"]) == 400
+    properties = ElementTree.parse(latest / "junit.xml").getroot().iter("property")
+    assert "verdict" in {one.get("name") for one in properties}
+
+
+def test_report_dir_moves_everything(toy_audit):
+    toy_audit.audit("--only", "PERF-001", "--report-dir", "elsewhere/deep")
+    assert (toy_audit.root / "elsewhere/deep/latest/report.html").is_file()
+    assert not (toy_audit.root / "reports").exists()
+
+
+def test_no_path_of_this_machine_reaches_a_report(toy_audit):
+    (toy_audit.root / "honest.safetensors").unlink()
+    toy_audit.audit("--only", "PERF-001", "ARTF-001", "DEP-001")
+    for name in ("report.html", "audit.json", "junit.xml"):
+        text = (toy_audit.root / "reports/latest" / name).read_text(encoding="utf-8")
+        assert str(toy_audit.root) not in text, name
+        assert str(Path.home()) not in text, name
+
+
+def test_released_file_that_is_damaged_closes_the_gate_by_artf_001(toy_audit):
+    path = toy_audit.root / "honest.safetensors"
+    path.write_bytes(path.read_bytes() + b"x")
+    result = toy_audit.audit("--only", "PERF-001", "ARTF-001")
+    assert result.ret == 1
+    verdicts = toy_audit.verdicts()
+    assert verdicts["ARTF-001"]["status"] == "NOT_MET"
+    assert verdicts["PERF-001"]["status"] == "INCONCLUSIVE"
+    assert "expected SHA-256" in verdicts["PERF-001"]["reason"]
+
+
+def test_a_new_threshold_is_one_entry_and_no_python(toy_audit):
+    entry = json.loads(json.dumps(toy_audit.requirement("EVA-001")))
+    entry["id"], entry["threat_model"]["eps"] = "EVA-003", 0.05
+    toy_audit.policy["requirements"].append(entry)
+    result = toy_audit.audit("--only", "EVA-001", "EVA-003")
+    result.assert_outcomes(passed=2)
+    assert toy_audit.verdicts()["EVA-003"]["status"] == "MET"
+
+
+def test_missing_scanner_is_not_run_and_exit_10(toy_audit, monkeypatch):
+    git = shutil.which("git")
+    (toy_audit.root / "bin").mkdir()
+    (toy_audit.root / "bin/git").symlink_to(git)
+    monkeypatch.setenv("PATH", str(toy_audit.root / "bin"))
+    result = toy_audit.audit("--only", "STAT-002", "PERF-001")
+    assert result.ret == 10
+    verdict = toy_audit.verdicts()["STAT-002"]
+    assert verdict["status"] == "NOT_RUN"
+    assert "semgrep: expected on PATH" in verdict["reason"]
+
+
+def test_allow_incomplete_opens_the_gate_and_says_so_first(toy_audit):
+    result = toy_audit.audit("--only", "DEP-001", "PERF-001", "--block-not-run")
+    assert result.ret == 10
+    result = toy_audit.audit("--only", "DEP-001", "PERF-001", "--block-not-run", "--allow-incomplete")
+    assert result.ret == 0
+    assert toy_audit.report()["gate"]["sentence"].startswith("INCOMPLETE, allowed by --allow-incomplete: DEP-001")
+
+
+def test_partial_audit_says_so_and_never_passes_by_silence(toy_audit):
+    result = toy_audit.audit("--only", "DEP-001")
+    assert result.ret == 10
+    report = toy_audit.report()
+    assert report["gate"]["sentence"].startswith("PARTIAL audit. ")
+    assert "REG-001" in report["policy"]["left_out"]
+
+
+def test_liar_is_inconclusive(toy_audit):
+    result = toy_audit.audit("--target", "probabilities", "--only", "EVA-001")
+    assert result.ret == 10
+    assert "probe 'logits' failed" in toy_audit.verdicts()["EVA-001"]["reason"]
+
+
+def waive(toy_audit, name):
+    toy_audit.write(
+        "policies/waivers.yaml",
+        f"waivers:\n  - {{id: {name}, reason: accepted for the test, owner: someone, expires: 2999-01-01}}\n",
+    )
+
+
+def test_waiver_changes_the_gate_and_not_the_verdict(toy_audit):
+    waive(toy_audit, "EVA-001")
+    result = toy_audit.audit("--target", "fragile", "--only", "EVA-001", "PERF-001")
+    result.assert_outcomes(passed=1, xfailed=1)
+    assert result.ret == 0
+    verdict = toy_audit.verdicts()["EVA-001"]
+    assert verdict["status"] == "NOT_MET"
+    assert verdict["waived"]
+
+
+def test_waiver_of_a_requirement_that_is_met_must_go(toy_audit):
+    waive(toy_audit, "EVA-001")
+    result = toy_audit.audit("--only", "EVA-001", "PERF-001")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*delete the waiver: EVA-001*"])
+    assert toy_audit.verdicts()["EVA-001"]["status"] == "MET"
+
+
+def test_waiver_does_not_excuse_a_crash(toy_audit):
+    waive(toy_audit, "EVA-001")
+    (toy_audit.root / "honest.safetensors").unlink()
+    result = toy_audit.audit("--only", "EVA-001", "PERF-001")
+    assert result.ret == 10
+    assert toy_audit.verdicts()["EVA-001"]["status"] == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        pytest.param("pass", "INCONCLUSIVE", "silence is never a pass", id="records nothing"),
+        pytest.param("raise OSError('disk gone')", "INCONCLUSIVE", "crashed: *disk gone", id="crashes"),
+        pytest.param("assert 1 == 2", "INCONCLUSIVE", "crashed: *", id="asserts on its own"),
+        pytest.param("pytest.skip('not today')", "NOT_RUN", "skipped: *not today*", id="skips"),
+        pytest.param(
+            "evidence = examine.performance(requirement, audit); record(*evidence); raise OSError('late')",
+            "INCONCLUSIVE",
+            "*but the test crashed: *late",
+            id="crashes after MET",
+        ),
+        pytest.param(
+            "evidence = examine.performance(requirement, audit); record(*evidence); record(*evidence)",
+            "INCONCLUSIVE",
+            "*recorded twice*",
+            id="records twice",
+        ),
+    ],
+)
+def test_item_that_does_not_end_in_one_verdict_is_not_green(toy_audit, body, status, words):
+    toy_audit.write(
+        "tests/test_performance.py",
+        "import pytest\nfrom audit import examine\n\n@pytest.mark.requirements('performance')\n"
+        f"def test_it(requirement, audit, record):\n    {body}\n",
+    )
+    result = toy_audit.audit("--only", "PERF-001")
+    assert result.ret == 10
+    verdict = toy_audit.verdicts()["PERF-001"]
+    assert verdict["status"] == status
+    assert fnmatch(verdict["reason"], f"*{words}")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        pytest.param(
+            {"dataset": "tests.unit.toy:damaged"}, [], "*DataError: *expected SHA-256 aa, got bb*", id="damage"
+        ),
+        pytest.param({"dataset": "tests.unit.toy:missing"}, [], "*DataError: *no copy here*", id="named data missing"),
+        pytest.param(
+            {"dataset": "tests.unit.toy:nothing"}, [], "*PolicyError: dataset: expected an importable*", id="typo"
+        ),
+        pytest.param({"target": "nobody"}, [], "*PolicyError: *target: expected one of *nobody*", id="policy typo"),
+        pytest.param({}, ["--target", "nobody"], "*PolicyError: --target: expected one of *", id="unknown target"),
+        pytest.param({}, ["--only", "EVA-999"], "*PolicyError: --only: expected one of *", id="unknown requirement"),
+        pytest.param({}, ["--device", "abacus"], "*TargetError: --device: expected a device*", id="unknown device"),
+        pytest.param({}, ["-k", "EVA"], "*exactly one test item*use --only*", id="-k"),
+        pytest.param({}, ["-n", "2"], "*-n: an audit runs in one process*", id="xdist"),
+    ],
+)
+def test_bad_input_is_exit_4_and_leaves_no_report(toy_audit, change, options, message):
+    toy_audit.policy |= change
+    result = toy_audit.audit(*options)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([message])
+    reports = toy_audit.root / "reports"
+    assert not reports.exists() or list(reports.iterdir()) == []
+
+
+def test_malformed_register_is_exit_4(toy_audit):
+    toy_audit.register["T"] = [{"id": "T-1"}]
+    result = toy_audit.audit()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*PolicyError: policies/stride.yaml: elements[[]0].cells.T*"])
+
+
+def test_two_items_for_one_requirement_are_refused(toy_audit):
+    source = (toy_audit.root / "tests/test_performance.py").read_text(encoding="utf-8")
+    toy_audit.write("tests/test_again.py", source)
+    result = toy_audit.audit()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*every requirement needs exactly one test item: PERF-001 has 2*"])
+
+
+def test_requirement_without_an_item_is_refused(toy_audit):
+    (toy_audit.root / "tests/test_performance.py").unlink()
+    result = toy_audit.audit()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*PERF-001 has 0*"])
+
+
+def test_interrupt_is_exit_2_and_leaves_no_report(toy_audit):
+    toy_audit.write(
+        "tests/test_performance.py",
+        "import pytest\n\n@pytest.mark.requirements('performance')\n"
+        "def test_it(requirement):\n    raise KeyboardInterrupt\n",
+    )
+    result = toy_audit.audit("--only", "PERF-001", in_process=False)
+    assert result.ret == 2
+    assert list((toy_audit.root / "reports").iterdir()) == []
+
+
+def test_exhibit_that_crashes_makes_the_audit_incomplete(toy_audit):
+    toy_audit.policy["exhibits"] = {"scenarios": [{"label": "broken", "target": "honest"}]}
+    toy_audit.policy["requirements"] = [toy_audit.requirement("PERF-001")]
+    toy_audit.write(
+        "tests/test_exhibits.py",
+        "import pytest\n\n@pytest.mark.exhibits('scenarios')\ndef test_it(shown):\n    raise OSError('no')\n",
+    )
+    result = toy_audit.audit()
+    assert result.ret == 10
+    assert "scenarios-0" in toy_audit.report()["gate"]["sentence"]
+
+
+def test_scenarios_and_curves_reach_the_report(toy_audit):
+    fgsm = {"attack": {"name": "fgsm"}, "eps": 0.25}
+    toy_audit.policy["requirements"] = [toy_audit.requirement("PERF-001")]
+    toy_audit.policy["exhibits"] = {
+        "scenarios": [
+            {"label": "honest, clean", "target": "honest"},
+            {"label": "honest, FGSM", "target": "honest", **fgsm},
+            {"label": "honest, FGSM from fragile", "target": "honest", "crafted_on": "fragile", **fgsm},
+            {
+                "label": "backdoored, triggered",
+                "target": "backdoored",
+                "trigger": {"size": 1, "value": 1.0, "target_class": 1},
+            },
+        ],
+        "curves": [{"title": "FGSM", "targets": ["honest", "fragile"], "attack": {"name": "fgsm"}, "eps": [0.1, 0.3]}],
+    }
+    assert toy_audit.audit().ret == 0
+    exhibits = toy_audit.report()["exhibits"]
+    rows = [one["data"] for one in exhibits if one["kind"] == "scenario"]
+    assert [row["knowledge"] for row in rows] == ["none", "white-box", "transfer", "trigger"]
+    assert [round(row["accuracy"], 2) for row in rows] == [1.0, 0.0, 1.0, 0.0]
+    assert rows[3]["attack_success_rate"] == 1.0
+    (curve,) = [one["data"] for one in exhibits if one["kind"] == "curve"]
+    assert [point["accuracy"] for point in curve["lines"]["fragile"]] == [1.0, 0.0, 0.0]
+    html = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert "honest, FGSM from fragile" in html
+
+
+def test_second_audit_takes_its_results_from_the_store(toy_audit):
+    toy_audit.audit("--only", "EVA-001")
+    first = toy_audit.verdicts()["EVA-001"]["measurement"]
+    toy_audit.audit("--only", "EVA-001")
+    second = toy_audit.verdicts()["EVA-001"]["measurement"]
+    assert (first.pop("from_store"), second.pop("from_store")) == (False, True)
+    assert first == second
+
+
+def test_unit_tests_and_audit_are_separate_runs(toy_audit):
+    (toy_audit.root / "tests/unit").mkdir()
+    toy_audit.write("tests/unit/test_own.py", "def test_own():\n    pass\n")
+    assert toy_audit.audit("--only", "PERF-001").parseoutcomes() == {"passed": 1}
+    result = toy_audit.pytester.runpytest_inprocess("tests/unit")
+    result.assert_outcomes(passed=1)
+    result = toy_audit.pytester.runpytest_inprocess("tests/unit", "tests/test_static.py")
+    assert result.ret == 4

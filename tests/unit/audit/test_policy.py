@@ -1,0 +1,206 @@
+"""Policies: what is shipped is valid, and every mistake is one line with file, YAML path, expectation and what came."""
+
+from __future__ import annotations
+
+import copy
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from audit.errors import PolicyError
+from audit.policy import Policy, load_policy, load_waivers, policy_schema
+from audit.records import Profile
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = ("policies/mnist.yaml", "policies/digits.yaml")
+REQUIRED_IDS = ("PERF-001", "EVA-001", "EVA-002", "POI-001", "ARTF-001", "STAT-001", "STAT-002", "DEP-001", "REG-001")
+DELETE = object()
+
+
+def digits():
+    return yaml.safe_load((ROOT / SHIPPED[1]).read_text(encoding="utf-8"))
+
+
+def changed(path, value):
+    """Return the digits policy with one place changed."""
+    policy = copy.deepcopy(digits())
+    place = policy
+    for step in path[:-1]:
+        place = place[step]
+    if value is DELETE:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return policy
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_policy_is_valid_and_states_every_requirement(name):
+    policy = load_policy(ROOT / name, ROOT).policy
+    assert tuple(one.id for one in policy.requirements) == REQUIRED_IDS
+
+
+def test_schema_file_is_up_to_date():
+    """When this fails, run: python -m audit schema > policies/policy.schema.json (and read the difference)."""
+    assert (ROOT / "policies/policy.schema.json").read_text(encoding="utf-8") == policy_schema()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_policy_survives_the_round_trip_through_yaml(name):
+    policy = load_policy(ROOT / name, ROOT).policy
+    text = yaml.safe_dump(policy.model_dump(mode="json", exclude_none=True))
+    assert Policy.model_validate(yaml.safe_load(text)) == policy
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        pytest.param(
+            ("requirement",), [], r"requirement: Extra inputs are not permitted \(got \[\]\)", id="unknown key"
+        ),
+        pytest.param(
+            ("requirements", 1, "attack", "step"),
+            3,
+            r"requirements\[1\].attack.step: Extra inputs are not permitted \(got 3\)",
+            id="unknown key of an attack",
+        ),
+        pytest.param(
+            ("requirements", 0, "id"),
+            "PERF-1",
+            r"requirements\[0\].id: .*match pattern.* \(got 'PERF-1'\)",
+            id="bad id",
+        ),
+        pytest.param(
+            ("requirements", 1, "id"), "PERF-001", r"requirements\[1\].id: every id once", id="id given twice"
+        ),
+        pytest.param(
+            ("requirements", 1, "bound"),
+            {"metric": "robust_accuracy", "at_least": 0.9, "at_most": 0.95},
+            r"requirements\[1\].bound: give exactly one of at_least, at_most \(got both\)",
+            id="two bounds",
+        ),
+        pytest.param(
+            ("requirements", 1, "bound"), {"metric": "robust_accuracy"}, r"bound: .*\(got neither\)", id="no bound"
+        ),
+        pytest.param(
+            ("requirements", 1, "bound", "at_least"),
+            float("nan"),
+            r"requirements\[1\].bound.at_least: .*finite number \(got nan\)",
+            id="NaN",
+        ),
+        pytest.param(
+            ("requirements", 1, "attack", "name"),
+            "fgms",
+            r"requirements\[1\].attack: .*'fgms' .*'fgsm', 'pgd', 'noise'",
+            id="unknown attack",
+        ),
+        pytest.param(
+            ("requirements", 1, "bound", "metric"),
+            "accuracy",
+            r"requirements\[1\].bound.metric: Input should be 'clean_accuracy', .* \(got 'accuracy'\)",
+            id="unknown metric",
+        ),
+        pytest.param(
+            ("requirements", 1, "bound", "metric"),
+            "clean_accuracy",
+            r"requirements\[1\].bound: metric: this family is judged on robust_accuracy \(got clean_accuracy\)",
+            id="metric of another family",
+        ),
+        pytest.param(
+            ("requirements", 1, "threat_model", "eps"), 0, r"threat_model.eps: .*greater than 0 \(got 0\)", id="eps 0"
+        ),
+        pytest.param(
+            ("requirements", 5, "control", "plant"),
+            "policies/controls/none.txt",
+            r"requirements\[5\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
+            id="missing file",
+        ),
+        pytest.param(
+            ("requirements", 1, "control", "target"),
+            "basline",
+            r"requirements\[1\].control.target: expected one of baseline, .* \(got 'basline'\)",
+            id="unknown control target",
+        ),
+        pytest.param(
+            ("requirements", 0, "references"), ["CWE-x"], r"references\[0\]: .*\(got 'CWE-x'\)", id="bad reference"
+        ),
+        pytest.param(("requirements", 0, "why"), DELETE, r"requirements\[0\].why: Field required", id="no reason"),
+        pytest.param(
+            ("requirements", 0, "control"), DELETE, r"requirements\[0\].control: Field required", id="no control"
+        ),
+        pytest.param(
+            ("targets", "hardened", "weights"), "w.safetensors", r"weights and sha256 together", id="unpinned weights"
+        ),
+        pytest.param(("trainer",), DELETE, r"targets.baseline.recipe: needs a trainer", id="recipe without trainer"),
+        pytest.param(
+            ("exhibits", "scenarios", 1, "eps"), DELETE, r"scenarios\[1\]: give attack and eps together", id="no eps"
+        ),
+    ],
+)
+def test_mistake_is_one_line_that_says_where_and_what(tmp_path, path, value, message):
+    file = tmp_path / "policy.yaml"
+    file.write_text(yaml.safe_dump(changed(path, value)), encoding="utf-8")
+    with pytest.raises(PolicyError, match=message) as caught:
+        load_policy(file, ROOT)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("a: 1\na: 2\n", "key 'a' is given twice", id="duplicate key"),
+        pytest.param("a: [1,\n", "expected YAML, got", id="no YAML"),
+        pytest.param("- 1\n", r"\(top level\): Input should be a valid dictionary", id="a list"),
+        pytest.param("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor", id="a tag"),
+        pytest.param("", r"\(top level\)", id="empty file"),
+    ],
+)
+def test_file_that_is_no_policy_is_refused(tmp_path, text, message):
+    file = tmp_path / "policy.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(PolicyError, match=message):
+        load_policy(file, ROOT)
+
+
+def test_missing_policy_is_named(tmp_path):
+    with pytest.raises(PolicyError, match=r"nowhere.yaml: expected a YAML file, got No such file"):
+        load_policy(tmp_path / "nowhere.yaml", ROOT)
+
+
+def test_profiles_change_limits_only():
+    policy = load_policy(ROOT / SHIPPED[0], ROOT).policy
+    pgd = next(one for one in policy.requirements if one.id == "EVA-002")
+    assert pgd.samples.of(Profile.QUICK) == 2000
+    assert pgd.samples.of(Profile.FULL) is None
+
+
+WAIVER = "  - {{id: {id}, reason: a reason long enough, owner: someone, expires: {expires}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        pytest.param([("EVA-002", "2026-01-01")], "EVA-002 expired on 2026-01-01", id="expired"),
+        pytest.param([("EVA-999", "2027-01-01")], "expected a requirement of the policy", id="unknown id"),
+        pytest.param([("EVA-002", "2027-01-01")] * 2, "every id once", id="twice"),
+        pytest.param([("EVA-002", "soon")], r"waivers\[0\].expires: .*\(got 'soon'\)", id="no date"),
+    ],
+)
+def test_bad_waiver_is_a_policy_error(tmp_path, lines, message):
+    file = tmp_path / "waivers.yaml"
+    file.write_text(
+        "waivers:\n" + "".join(WAIVER.format(id=name, expires=day) for name, day in lines), encoding="utf-8"
+    )
+    with pytest.raises(PolicyError, match=message):
+        load_waivers(file, load_policy(ROOT / SHIPPED[1], ROOT).policy, today=date(2026, 6, 1))
+
+
+def test_good_waiver_is_read_and_no_file_means_none(tmp_path):
+    policy = load_policy(ROOT / SHIPPED[1], ROOT).policy
+    file = tmp_path / "waivers.yaml"
+    assert load_waivers(file, policy) == ()
+    file.write_text("waivers:\n" + WAIVER.format(id="EVA-002", expires="2026-06-01"), encoding="utf-8")
+    assert load_waivers(file, policy, today=date(2026, 6, 1))[0].id == "EVA-002"

@@ -1,0 +1,176 @@
+"""The report: whatever a field holds, it is shown as text; numbers are those of the record."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from audit.gate import ExitCode
+from audit.records import (
+    ControlResult,
+    Evidence,
+    Exhibit,
+    Finding,
+    Gate,
+    Measurement,
+    Metric,
+    Probe,
+    Report,
+    Severity,
+    Status,
+    Suppression,
+    Verdict,
+    Waiver,
+)
+from audit.report import as_html, as_json
+
+MARKUP = "<img src=x onerror=alert(1)>&\"'"
+
+
+def requirement(text):
+    return {
+        "id": "EVA-001",
+        "title": text,
+        "why": text,
+        "severity": "high",
+        "stride": ["T"],
+        "references": [text],
+        "family": "static",
+        "threat_model": {"goal": text, "knowledge": text, "capability": text},
+        "bound": {"metric": "robust_accuracy", "at_least": 0.9},
+    }
+
+
+def report(text):
+    measurement = Measurement(
+        metric=Metric.ROBUST_ACCURACY,
+        value=0.91234,
+        low=0.9,
+        high=0.93,
+        n=1000,
+        settings={"tool": text, "files_tracked": 3, "files_read": 2, "lines_read": 10},
+    )
+    evidence = Evidence(
+        measurement=measurement,
+        findings=(Finding(tool=text, rule=text, severity=Severity.LOW, path=text, line=3, message=text),),
+        probes=(Probe(name=text, passed=False, detail=text),),
+        control=ControlResult(name=text, status=Status.NOT_MET, detail=text),
+        suppressions=(Suppression(tool=text, what=text, path=text, line=1, reason=text),),
+        tables={"audited": [text], "skipped": [{"package": text, "version": None, "reason": text}]},
+        files=("evidence/EVA-001.npz",),
+    )
+    verdict = Verdict(
+        requirement_id="EVA-001",
+        status=Status.INCONCLUSIVE,
+        reason=text,
+        margin=0.0,
+        measurement=measurement,
+        evidence=evidence,
+    )
+    scenario = {
+        "knowledge": text, "crafted_on": text, "n": 10, "accuracy": 0.5, "low": 0.2, "high": 0.8,
+        "attack_success_rate": None, "loss": 1.0, "inference_seconds": 0.1, "milliseconds_per_image": 10.0,
+    }  # fmt: skip
+    threat = {
+        "id": text, "threat": text, "status": "mitigated", "mitigation": text, "reason": text, "owner": text,
+        "expires": text, "requirements": [{"id": text, "status": text}],
+    }  # fmt: skip
+    cell = {"state": "mitigated", "reason": text, "threats": [threat]}
+    return Report(
+        gate=Gate(open=False, exit_code=ExitCode.INCOMPLETE, sentence=text),
+        policy={
+            "path": text, "chosen": text, "dataset": text, "profile": text, "sha256": text, "data_digest": text,
+            "requirements": [requirement(text)], "left_out": [text],
+        },
+        target={"name": text, "error": text, "digest": text, "weights_sha256": text},
+        partial=True,
+        verdicts=(verdict,),
+        exhibits=(
+            Exhibit(kind="scenario", title=text, data=scenario),
+            Exhibit(kind="confusion", title=text, data={"matrix": [[3, 1], [0, 4]], "n": 8}),
+            Exhibit(
+                kind="curve",
+                title=text,
+                data={"norm": "linf", "n": 8, "lines": {"a": [{"eps": 0.0, "accuracy": 1, "low": 0.9, "high": 1}]}},
+            ),
+            Exhibit(
+                kind="gallery",
+                title=text,
+                data={"labels": [0, 1], "before": [0, 1], "after": [1, 1]},
+                files=("evidence/EVA-001.npz",),
+            ),
+        ),
+        waivers=(Waiver(id="EVA-001", reason=f"{text} long enough", owner=text, expires="2027-01-01"),),
+        notes=(text,),
+        stride_matrix={
+            "categories": [["S", text]],
+            "rows": [{"id": text, "title": text, "cells": {"S": cell}}],
+        },
+        provenance={
+            "commit": text, "dirty": True, "started": text, "finished": text, "command": text, "device": text,
+            "platform": text, "python": text, "packages": {"torch": text},
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "evidence").mkdir()
+    images = np.zeros((2, 1, 6, 6), dtype=np.float32)
+    np.savez(tmp_path / "evidence/EVA-001.npz", gallery_clean=images, gallery_moved=images + 0.5)
+    return tmp_path
+
+
+class Tags(HTMLParser):
+    """Collects what a browser would take for elements and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_markup_in_any_field_stays_text(folder):
+    page = Tags(as_html.render(report(MARKUP), folder))
+    assert page.text.count("<img src=x onerror=alert(1)>") > 40
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "script" not in page.tags
+    assert [value for name, value in page.attributes if name == "src" and not value.startswith("data:image/png")] == []
+
+
+def test_page_needs_nothing_from_elsewhere(folder):
+    page = Tags(as_html.render(report("plain"), folder))
+    links = [value for name, value in page.attributes if name == "href"]
+    assert all(link.startswith(("#", "evidence/")) for link in links)
+
+
+def test_numbers_and_words_of_the_verdict_are_on_the_page(folder):
+    text = Tags(as_html.render(report("plain"), folder)).text
+    for expected in ("91.23", "[90.00, 93.00]", "1,000", "? INCONCLUSIVE", "Left out by", "FAILED"):
+        assert expected in text
+
+
+def test_pictures_are_kept_as_evidence_too(folder):
+    as_html.render(report("plain"), folder)
+    assert len(list((folder / "evidence").glob("*.png"))) == 3
+
+
+def test_json_carries_the_same_record(tmp_path):
+    original = report(MARKUP)
+    as_json.write(original, tmp_path / "audit.json")
+    text = (tmp_path / "audit.json").read_text(encoding="utf-8")
+    assert Report.model_validate_json(text) == original
+    verdict = json.loads(text)["verdicts"][0]
+    assert set(verdict) >= {"requirement_id", "status", "reason", "measurement"}
+    assert set(verdict["measurement"]) >= {"metric", "value", "low", "high", "n"}
+    assert json.loads(text)["schema_version"] == "1.0"

@@ -1,0 +1,183 @@
+"""Scanners: each finds the planted file, is clean on a clean one, and never turns silence into green."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from audit.errors import ScannerFailed, ScannerMissing
+from audit.examine import coverage_probes, dependency_evidence
+from audit.judge import judge
+from audit.policy import load_policy
+from audit.process import find_tool, run
+from audit.records import Status
+from audit.scanners import CODE_SCANNERS, Bandit, PipAudit, Semgrep
+from audit.scanners.comments import suppressions
+from audit.scanners.interface import Acceptance, PackageException, Scan
+
+ROOT = Path(__file__).parents[3]
+SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep/ml-security.yaml")}
+PLANT = (ROOT / "policies/controls/vulnerable.py.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "planted.py").write_text(PLANT, encoding="utf-8")
+    (tmp_path / "clean.py").write_text("def add(a: int, b: int) -> int:\n    return a + b\n", encoding="utf-8")
+    return tmp_path
+
+
+def fake_tool(folder, monkeypatch, name, script):
+    """Put a program of our own in front of the real one on PATH."""
+    tool = folder / "bin" / name
+    tool.parent.mkdir(exist_ok=True)
+    tool.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent))
+
+
+def test_every_scanner_is_tested_here():
+    assert set(SCANNERS) == set(CODE_SCANNERS)
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_planted_file_is_found_and_clean_one_is_clean(folder, name):
+    scan = SCANNERS[name].scan(folder, ["planted.py", "clean.py"], ROOT)
+    assert {finding.path for finding in scan.findings} == {"planted.py"}
+    assert len(scan.findings) >= 4
+    assert scan.files_read == ("clean.py", "planted.py")
+    assert scan.lines_read > 10
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_syntax_error_is_not_clean(tmp_path, name):
+    (tmp_path / "broken.py").write_text("def f(:\n", encoding="utf-8")
+    scan = SCANNERS[name].scan(tmp_path, ["broken.py"], ROOT)
+    assert not all(probe.passed for probe in coverage_probes(scan, ["broken.py"]))
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_missing_tool_is_named(folder, monkeypatch, name):
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(ScannerMissing, match=f"{name}: expected on PATH"):
+        SCANNERS[name].scan(folder, ["clean.py"], ROOT)
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+@pytest.mark.parametrize(
+    "script", ["print('hello')", "print('{}')", "raise SystemExit(7)"], ids=["text", "other JSON", "silence"]
+)
+def test_garbage_is_a_failure(folder, monkeypatch, name, script):
+    fake_tool(folder, monkeypatch, name, script)
+    with pytest.raises(ScannerFailed, match=f"{name}: expected its JSON"):
+        SCANNERS[name].scan(folder, ["clean.py"], ROOT)
+
+
+def test_broken_rules_are_a_failure(folder):
+    (folder / "rules.yaml").write_text("rules:\n  - id: x\n    languages: [python]\n", encoding="utf-8")
+    with pytest.raises(ScannerFailed, match="semgrep: exit"):
+        Semgrep(rules="rules.yaml").scan(folder, ["clean.py"], folder)
+
+
+def test_program_that_does_not_end_is_stopped(tmp_path):
+    with pytest.raises(ScannerFailed, match=r"no answer within 0\.2 s"):
+        run([sys.executable, "-c", "import time; time.sleep(30)"], cwd=tmp_path, seconds=0.2)
+
+
+def test_program_that_is_not_there_is_missing(tmp_path):
+    with pytest.raises(ScannerMissing, match="expected on PATH"):
+        find_tool("no-such-tool-anywhere")
+    with pytest.raises(ScannerMissing, match="not found"):
+        run(["/no/such/tool"], cwd=tmp_path, seconds=1)
+
+
+def test_file_left_out_and_nothing_read_are_not_clean():
+    empty = Scan(tool="t", version="1", files_read=(), lines_read=0, findings=())
+    assert not coverage_probes(empty, [])[0].passed
+    partly = empty.model_copy(update={"files_read": ("a.py",)})
+    assert "left out: b.py" in coverage_probes(partly, ["a.py", "b.py"])[0].detail
+
+
+def test_acceptance_holds_for_its_rule_and_path_only(folder):
+    everywhere = Acceptance(rule="B307", path="planted.py", reason="a reason long enough")
+    scan = Bandit(accept=(everywhere,)).scan(folder, ["planted.py"], ROOT)
+    assert "B307" not in {finding.rule for finding in scan.findings}
+    assert "B301" in {finding.rule for finding in scan.findings}
+    assert [one.what for one in scan.suppressions] == ["B307"]
+
+
+def test_suppression_is_listed_and_without_a_reason_it_is_a_finding(tmp_path):
+    (tmp_path / "a.py").write_text(
+        'x = 1  # nosec B101 - a reason long enough\ny = 2  # nosec\nz = "# nosec in a string"\n', encoding="utf-8"
+    )
+    listed, findings = suppressions(tmp_path, ["a.py"], "nosec", "bandit")
+    assert [(one.line, one.what, one.reason) for one in listed] == [
+        (1, "B101", "a reason long enough"),
+        (2, "everything", "none"),
+    ]
+    assert [finding.line for finding in findings] == [2]
+
+
+def test_our_own_tree_has_at_most_four_suppressions():
+    sources = sorted(
+        str(path.relative_to(ROOT)) for part in ("audit", "model_under_test") for path in (ROOT / part).rglob("*.py")
+    )
+    listed = [one for mark in ("nosec", "nosemgrep") for one in suppressions(ROOT, sources, mark, mark)[0]]
+    assert len(listed) <= 4
+
+
+def dependency(scan):
+    requirement = next(
+        one for one in load_policy(ROOT / "policies/digits.yaml", ROOT).policy.requirements if one.id == "DEP-001"
+    )
+    stand_in = PipAudit().parse((ROOT / requirement.control.report).read_text(encoding="utf-8"))
+    return judge("DEP-001", requirement.bound, dependency_evidence(requirement, scan, stand_in))
+
+
+def pip_audit(*packages):
+    return PipAudit().parse(json.dumps({"dependencies": list(packages), "fixes": []}))
+
+
+CLEAN = {"name": "torch", "version": "2.15.0", "vulns": []}
+SKIPPED = {"name": "numpy", "skip_reason": "Dependency not found on PyPI and could not be audited: numpy (2.4.6)"}
+OURSELVES = {"name": "model-security-audit", "skip_reason": "not found"}
+VULNERABLE = {"name": "requests", "version": "2.19.1", "vulns": [{"id": "CVE-2018-18074", "fix_versions": ["2.20.0"]}]}
+
+
+@pytest.mark.parametrize(
+    ("packages", "status", "words"),
+    [
+        pytest.param([CLEAN, OURSELVES], Status.MET, "findings 0", id="all audited but ourselves"),
+        pytest.param([CLEAN, SKIPPED], Status.NOT_RUN, "1 of 2 packages were audited, 1 skipped", id="one skipped"),
+        pytest.param([SKIPPED], Status.NOT_RUN, "0 of 1", id="everything skipped"),
+        pytest.param([], Status.NOT_RUN, "0 of 0", id="no package at all"),
+        pytest.param([CLEAN, VULNERABLE], Status.NOT_MET, "requests 2.19.1: CVE-2018-18074", id="vulnerable"),
+        pytest.param([VULNERABLE, SKIPPED], Status.NOT_MET, "requests 2.19.1", id="vulnerable, and one skipped"),
+    ],
+)
+def test_only_packages_that_were_really_audited_count(packages, status, words):
+    verdict = dependency(pip_audit(*packages))
+    assert verdict.status is status
+    assert words in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"dependencies": [{"name": "x", "version": "1", "vulns": null}]}'], ids=["none", "list", "null"]
+)
+def test_unreadable_dependency_report_is_a_failure(text):
+    with pytest.raises(ScannerFailed, match="pip-audit: expected its JSON report"):
+        PipAudit().parse(text)
+
+
+def test_service_out_of_reach_is_a_failure(tmp_path, monkeypatch):
+    fake_tool(tmp_path, monkeypatch, "pip-audit", "import sys; sys.exit('ConnectionError: no route')")
+    with pytest.raises(ScannerFailed, match=r"gave no answer \(ConnectionError: no route\)"):
+        PipAudit().scan(tmp_path)
+
+
+def test_exception_names_what_need_not_be_audited():
+    scanner = PipAudit(exceptions=(PackageException(package="numpy", reason="a reason long enough"),))
+    assert scanner.unexplained(pip_audit(SKIPPED)) == ()

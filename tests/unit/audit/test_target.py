@@ -1,0 +1,93 @@
+"""Targets: two that differ in anything have different digests, and only verified weights are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from audit.errors import IntegrityError, PolicyError, TargetError
+from audit.session import choose_device
+from audit.target import build_target
+from tests.unit import toy
+
+
+def build(factory="honest", weights=None, sha256=None):
+    reference = factory if ":" in factory else f"tests.unit.toy:{factory}"
+    return build_target("toy", reference, weights, sha256, classes=2, bounds=(0.0, 1.0), device=torch.device("cpu"))
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(save({"weight": torch.ones(36)}))
+    return path
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_targets_that_differ_have_different_digests(weights):
+    """Networks of one source file once shared a digest, and so the results of one another."""
+    targets = [build(), build("fragile"), build("untrained"), build("honest", weights, digest(weights))]
+    assert len({target.digest for target in targets}) == 4
+    assert build().digest == build().digest
+
+
+def test_loaded_weights_are_those_of_the_file(weights, samples):
+    target = build("honest", weights, digest(weights))
+    assert target.predict(samples.images[:4]).tolist() == (samples.images[:4].sum((1, 2, 3)) > 18).long().tolist()
+
+
+def test_target_is_frozen(weights):
+    target = build()
+    x = torch.rand(2, 1, 6, 6, requires_grad=True)
+    target.logits(x).sum().backward()
+    assert x.grad is not None
+    assert all(p.grad is None and not p.requires_grad for p in target._network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("content", "pinned", "error", "message"),
+    [
+        pytest.param(b"x", "0" * 64, IntegrityError, "expected SHA-256 0+ .*got 2d7116", id="another digest"),
+        pytest.param(b"x", None, IntegrityError, "expected safetensors", id="no safetensors"),
+        pytest.param(
+            save({"other": torch.ones(3)}), None, TargetError, "does not fit tests.unit.toy:honest", id="misfit"
+        ),
+    ],
+)
+def test_wrong_weights_are_refused(tmp_path, content, pinned, error, message):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(error, match=message):
+        build("honest", path, pinned or digest(path))
+
+
+def test_missing_weights_are_refused(tmp_path):
+    with pytest.raises(IntegrityError, match=r"none\.safetensors: expected a weight file, got No such file"):
+        build("honest", tmp_path / "none.safetensors", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "reference", ["tests.unit.toy:nothing", "no.such.module:f", "tests.unit.toy:SIDE"], ids=["name", "module", "kind"]
+)
+def test_factory_that_cannot_be_called_is_a_policy_error(reference):
+    with pytest.raises(PolicyError, match=r"targets\.toy\.factory: expected"):
+        build(reference)
+
+
+def test_device_that_is_not_here_is_named():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in {"cuda", "mps", "cpu"}
+    with pytest.raises(TargetError, match="expected a device of this machine, got 'abacus'"):
+        choose_device("abacus")
+
+
+def test_toy_networks_are_what_they_say(samples):
+    with torch.no_grad():
+        for network in (toy.honest(), toy.fragile(), toy.backdoored()):
+            assert (network(samples.images).argmax(1) == samples.labels).all()
