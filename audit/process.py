@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess  # nosec B404 - the one module that starts processes; arguments are lists and no shell is used
+import subprocess  # nosec B404  # the one module that starts processes: lists, no shell
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ def run(command: Sequence[str], *, cwd: Path, seconds: float, environment: Mappi
         ScannerFailed: it did not end in time.
     """
     try:
-        done = subprocess.run(  # nosec B603 - a list of arguments, programs found on PATH, no shell
+        done = subprocess.run(  # nosec B603  # a list of arguments, a program found on PATH, no shell
             list(command),
             cwd=cwd,
             env=None if environment is None else dict(environment),

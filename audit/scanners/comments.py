@@ -27,7 +27,7 @@ def suppressions(
     listed, unreasoned = [], []
     for name in files:
         for line, comment in _comments((root / name).read_text(encoding="utf-8", errors="replace")):
-            found = re.search(rf"#\s*{mark}\b[:\s]*(?P<what>[\w.,\s-]*?)(?:\s+-\s+(?P<reason>.+))?$", comment)
+            found = re.search(rf"#\s*{mark}\b[:\s]*(?P<what>[^#]*)(?:#\s*(?P<reason>.+))?$", comment)
             if found is None:
                 continue
             reason = (found["reason"] or "").strip()
@@ -37,7 +37,7 @@ def suppressions(
                 )
             )
             if len(reason) < LEAST_REASON:
-                message = f"'# {mark}' without a reason; write '# {mark} RULE - why'"
+                message = f"'# {mark}' without a reason; write '# {mark} RULE  # why'"
                 unreasoned.append(
                     Finding(tool=tool, rule="reason", severity=Severity.LOW, path=name, line=line, message=message)
                 )

@@ -111,7 +111,7 @@ def test_acceptance_holds_for_its_rule_and_path_only(folder):
 
 def test_suppression_is_listed_and_without_a_reason_it_is_a_finding(tmp_path):
     (tmp_path / "a.py").write_text(
-        'x = 1  # nosec B101 - a reason long enough\ny = 2  # nosec\nz = "# nosec in a string"\n', encoding="utf-8"
+        'x = 1  # nosec B101  # a reason long enough\ny = 2  # nosec\nz = "# nosec in a string"\n', encoding="utf-8"
     )
     listed, findings = suppressions(tmp_path, ["a.py"], "nosec", "bandit")
     assert [(one.line, one.what, one.reason) for one in listed] == [
