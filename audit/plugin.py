@@ -99,11 +99,15 @@ def record(request: pytest.FixtureRequest, requirement: BaseRequirement) -> Call
 
 
 @pytest.fixture
-def exhibit(request: pytest.FixtureRequest) -> Callable[[Exhibit], None]:
-    """Give the function that keeps an exhibit for the report."""
+def exhibit(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Give the function that keeps an exhibit for the report, with a gallery where its scenario asks for one."""
+    run = request.config.stash[RUN]
 
-    def keep(shown: Exhibit) -> None:
-        request.node.user_properties.append(("exhibit", shown.model_dump_json()))
+    def keep(exhibit: Exhibit, outcome: Outcome | None = None) -> None:
+        kept = [exhibit]
+        if outcome is not None:
+            kept += run.illustrate(request.getfixturevalue("shown"), request.node.callspec.id, outcome)
+        request.node.user_properties.extend(("exhibit", one.model_dump_json()) for one in kept)
 
     return keep
 

@@ -51,6 +51,7 @@ class Scenario(Record):
     trigger: Trigger | None = None
     samples: Limits = Limits()
     seed: int = 0
+    gallery: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

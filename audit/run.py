@@ -20,7 +20,7 @@ from audit.errors import PolicyError
 from audit.examine import SHOWN_FINDINGS
 from audit.judge import judge
 from audit.measure import Laboratory, Outcome
-from audit.policy import load_waivers
+from audit.policy import Scenario, load_waivers
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Profile, Report, Verdict
 from audit.register import read_register
@@ -129,6 +129,12 @@ class AuditRun:
             evidence = evidence.model_copy(update={"files": (*evidence.files, name)})
         shortened = evidence.model_copy(update={"findings": evidence.findings[:SHOWN_FINDINGS]})
         return judge(requirement.id, requirement.bound, shortened), exhibits
+
+    def illustrate(self, spec: Scenario, index: str, outcome: Outcome) -> tuple[Exhibit, ...]:
+        """Return the gallery of a scenario that asks for one, its arrays written to the evidence folder."""
+        if not spec.gallery:
+            return ()
+        return (scenarios.gallery(spec.label, outcome, self._write_samples(index, outcome)),)
 
     def finish(self) -> Report:
         """Build the report and write ``audit.json``."""

@@ -15,8 +15,8 @@ from audit.session import AuditSession
 CONFIDENCE = 0.95
 
 
-def scenario(spec: Scenario, session: AuditSession) -> Exhibit:
-    """Show a target something and return one row of the scenario table."""
+def scenario(spec: Scenario, session: AuditSession) -> tuple[Exhibit, Outcome]:
+    """Show a target something; returns one row of the scenario table, and the samples behind it."""
     laboratory, samples = session.laboratory, session.samples(spec.samples)
     target = session.target(spec.target)
     if spec.attack is not None and spec.eps is not None:
@@ -24,13 +24,13 @@ def scenario(spec: Scenario, session: AuditSession) -> Exhibit:
         knowledge = Knowledge.TRANSFER if crafted_on else Knowledge.WHITE_BOX
         threat = ThreatModel(goal="untargeted", knowledge=knowledge, norm=spec.norm, eps=spec.eps)
         outcome = laboratory.attacked(target, samples, spec.attack, threat, spec.seed, crafted_on)
-        return _row(spec, outcome, knowledge.value, outcome.standing)
+        return _row(spec, outcome, knowledge.value, outcome.standing), outcome
     if spec.trigger is not None:
         outcome = laboratory.triggered(target, samples, spec.trigger)
         hit = outcome.after == spec.trigger.target_class
-        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, float(hit.mean()))
+        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, float(hit.mean())), outcome
     outcome = laboratory.clean(target, samples)
-    return _row(spec, outcome, "none", outcome.after == outcome.labels)
+    return _row(spec, outcome, "none", outcome.after == outcome.labels), outcome
 
 
 def curve(spec: Curve, session: AuditSession) -> Exhibit:
@@ -76,9 +76,14 @@ def of_requirement(requirement_id: str, title: str, outcome: Outcome, classes: i
     )
     if not bool((outcome.arrays["gallery_clean"] != outcome.arrays["gallery_moved"]).any()):
         return (confusion,)
+    return confusion, gallery(f"{requirement_id} {title}", outcome, npz)
+
+
+def gallery(title: str, outcome: Outcome, npz: str) -> Exhibit:
+    """Return the first images of an outcome, before and after, with the classes predicted for them."""
     shown = len(outcome.arrays["gallery_clean"])
-    gallery = {name: getattr(outcome, name)[:shown].tolist() for name in ("labels", "before", "after")}
-    return confusion, Exhibit(kind="gallery", title=f"{requirement_id} {title}", data=gallery, files=(npz,))
+    data = {name: getattr(outcome, name)[:shown].tolist() for name in ("labels", "before", "after")}
+    return Exhibit(kind="gallery", title=title, data=data, files=(npz,))
 
 
 def confusion_matrix(outcome: Outcome, classes: int) -> list[list[int]]:

@@ -103,6 +103,8 @@ class AuditSession:
                 recipe, self.dataset.source, device=self.options.device, retrain=self.options.retrain
             )
         self.notes.extend(trained.notes)
+        for note in trained.notes:
+            self.announce(note)
         return Weights(trained.path, trained.sha256)
 
     def samples(self, limit: Limits | Count) -> Samples:

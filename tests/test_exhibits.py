@@ -10,7 +10,7 @@ from audit import scenarios
 @pytest.mark.exhibits("scenarios")
 def test_scenario_is_shown(shown, audit, exhibit):
     """One row of the scenario table."""
-    exhibit(scenarios.scenario(shown, audit))
+    exhibit(*scenarios.scenario(shown, audit))
 
 
 @pytest.mark.exhibits("curves")

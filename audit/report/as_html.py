@@ -68,12 +68,18 @@ def seconds(value: float) -> str:
 
 
 def group(suppressions: Sequence[Suppression]) -> list[tuple[tuple[str, str, str], list[str]]]:
-    """Gather suppressions that share tool, kind and reason; each group lists its places."""
-    gathered: dict[tuple[str, str, str], list[str]] = {}
+    """Gather suppressions that share tool, kind and reason, one place a file; audit.json has every line."""
+    gathered: dict[tuple[str, str, str], dict[str, list[int | None]]] = {}
     for one in suppressions:
-        place = one.path if one.line is None else f"{one.path}:{one.line}"
-        gathered.setdefault((one.tool, one.what, one.reason), []).append(place)
-    return list(gathered.items())
+        places = gathered.setdefault((one.tool, one.what, one.reason), {})
+        places.setdefault(one.path, []).append(one.line)
+    return [(key, [_place(path, lines) for path, lines in places.items()]) for key, places in gathered.items()]
+
+
+def _place(path: str, lines: Sequence[int | None]) -> str:
+    if len(lines) > 1:
+        return f"{path} ({len(lines)} lines)"
+    return path if lines[0] is None else f"{path}:{lines[0]}"
 
 
 def _pictures(report: Report, kind: str, folder: Path) -> list[Picture]:

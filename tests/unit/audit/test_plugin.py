@@ -260,6 +260,7 @@ def test_scenarios_and_curves_reach_the_report(toy_audit):
             {
                 "label": "backdoored, triggered",
                 "target": "backdoored",
+                "gallery": True,
                 "trigger": {"size": 1, "value": 1.0, "target_class": 1},
             },
         ],
@@ -273,6 +274,7 @@ def test_scenarios_and_curves_reach_the_report(toy_audit):
     assert rows[3]["attack_success_rate"] == 1.0
     (curve,) = [one["data"] for one in exhibits if one["kind"] == "curve"]
     assert [point["accuracy"] for point in curve["lines"]["fragile"]] == [1.0, 0.0, 0.0]
+    assert [one["files"] for one in exhibits if one["kind"] == "gallery"] == [["evidence/scenarios-3.npz"]]
     html = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
     assert "honest, FGSM from fragile" in html
 
