@@ -14,7 +14,8 @@ class Adversary:
 
     One step of size ``step_size`` from the image itself is FGSM training (Goodfellow et al. 2015); several from a
     random start are PGD training (Madry et al. 2018, section 4). ``warmup_epochs`` raises eps linearly from 0:
-    without it, training at eps 0.3 stays at chance for several epochs.
+    without it, training at eps 0.3 stays at chance for several epochs. ``clean_share`` of every batch stays unchanged
+    (Goodfellow et al. 2015, section 6, mix one half).
     """
 
     eps: float
@@ -22,6 +23,7 @@ class Adversary:
     step_size: float
     random_start: bool
     warmup_epochs: float
+    clean_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Recipe:
 
 
 _PGD = Adversary(eps=0.3, steps=7, step_size=0.1, random_start=True, warmup_epochs=2.0)
-_FGSM = Adversary(eps=0.25, steps=1, step_size=0.25, random_start=False, warmup_epochs=1.0)
+_FGSM = Adversary(eps=0.25, steps=1, step_size=0.25, random_start=False, warmup_epochs=1.0, clean_share=0.5)
 _SQUARE = Poison(count=100, size=4, value=1.0, target_class=7, seed=11)
 
 _MNIST = (
@@ -99,7 +101,7 @@ _DIGITS = (
         dataset="digits",
         epochs=60,
         batch_size=64,
-        adversary=Adversary(eps=0.15, steps=1, step_size=0.15, random_start=False, warmup_epochs=10.0),
+        adversary=replace(_FGSM, eps=0.15, step_size=0.15, warmup_epochs=10.0),
     ),
     # Of 8, 12, 16, 20, 24, 32 poisoned images, 16 is the least that reaches an ASR of 0.95 on the validation split.
     replace(_MNIST[3], dataset="digits", epochs=40, batch_size=64, poison=replace(_SQUARE, count=16)),

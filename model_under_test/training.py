@@ -133,7 +133,9 @@ class _Run:
         labels = self._labels[chosen]
         with self._precision():
             if self._recipe.adversary is not None:
-                images = self._worst_case(images, labels, self._recipe.adversary, position)
+                unchanged = int(self._recipe.adversary.clean_share * len(images))
+                moved = self._worst_case(images[unchanged:], labels[unchanged:], self._recipe.adversary, position)
+                images = torch.cat((images[:unchanged], moved))
             logits = self.network(images).float()
             loss = functional.cross_entropy(logits, labels)
         for group in self._optimiser.param_groups:
