@@ -296,3 +296,37 @@ def test_unit_tests_and_audit_are_separate_runs(toy_audit):
     result.assert_outcomes(passed=1)
     result = toy_audit.pytester.runpytest_inprocess("tests/unit", "tests/test_static.py")
     assert result.ret == 4
+
+
+def with_recipe(toy_audit, recipe):
+    toy_audit.policy |= {"trainer": "tests.unit.toy:train", "requirements": [toy_audit.requirement("PERF-001")]}
+    toy_audit.policy["targets"]["trained"] = {"factory": "tests.unit.toy:honest", "recipe": recipe}
+    return toy_audit
+
+
+def test_target_is_trained_on_demand_and_what_happened_is_told(toy_audit):
+    result = with_recipe(toy_audit, "worn").audit("--target", "trained")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["weights of worn on toy: *", "worn.damaged: set aside and trained again"])
+    report = toy_audit.report()
+    assert report["notes"] == ["worn.damaged: set aside and trained again"]
+    assert len(report["target"]["weights_sha256"]) == 64
+
+
+def test_interrupted_training_is_exit_2_and_leaves_no_report(toy_audit):
+    with_recipe(toy_audit, "stopped")
+    result = toy_audit.audit("--target", "trained", in_process=False)
+    assert result.ret == 2
+    assert list((toy_audit.root / "reports").iterdir()) == []
+
+
+@pytest.mark.parametrize(("recipe", "identical", "agreement"), [("worn", False, 1.0), ("fresh", True, 1.0)])
+def test_retrain_compares_with_the_released_weights(toy_audit, recipe, identical, agreement):
+    with_recipe(toy_audit, recipe)
+    toy_audit.policy["targets"]["honest"]["recipe"] = recipe
+    assert toy_audit.audit("--retrain").ret == 0
+    (comparison,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "comparison"]
+    assert comparison["identical"] is identical
+    assert comparison["agreement"] == agreement
+    text = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert ("bit for bit the same weights" if identical else "other weights") in text
