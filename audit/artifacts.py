@@ -14,17 +14,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
-
 from audit.errors import AuditError, IntegrityError, ScannerError
 from audit.process import run
 from audit.records import ControlResult, Finding, Severity, Status
-from audit.target import read_verified
 
 TOOL = "safe loading"
 CHILD_SECONDS = 60.0
-Loader = Callable[[Path, str], object]
+Loader = Callable[[Path, str], object]  # raises IntegrityError for what it refuses
 _UNPICKLE = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
 _UNPICKLE_ZIP = "import pickle, sys, zipfile; pickle.loads(zipfile.ZipFile(sys.argv[1]).read('archive/data.pkl'))"
 
@@ -54,20 +50,7 @@ def planted_files(folder: Path, marker: Path) -> dict[str, Path]:
     return written
 
 
-def load_safetensors(path: Path, sha256: str) -> object:
-    """Load a weight file as every target of this harness does: read once, verify, parse the verified bytes.
-
-    Raises:
-        IntegrityError: the digest differs or the bytes are not safetensors.
-    """
-    content = read_verified(path, sha256)
-    try:
-        return parse_safetensors(content)
-    except SafetensorError as error:
-        raise IntegrityError(f"{path.name}: expected safetensors, got {error}; pickles are never loaded") from error
-
-
-def weight_findings(path: Path, sha256: str, shown: str, load: Loader = load_safetensors) -> list[Finding]:
+def weight_findings(path: Path, sha256: str, shown: str, load: Loader) -> list[Finding]:
     """Return what is wrong with the target's own weight file: unreadable, another digest, not safetensors."""
     try:
         load(path, sha256)
@@ -76,7 +59,7 @@ def weight_findings(path: Path, sha256: str, shown: str, load: Loader = load_saf
     return []
 
 
-def loader_findings(load: Loader = load_safetensors) -> tuple[list[Finding], int]:
+def loader_findings(load: Loader) -> tuple[list[Finding], int]:
     """Give a loader malicious files.
 
     Returns:

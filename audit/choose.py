@@ -14,9 +14,10 @@ AUTO = ("policies/mnist.yaml", "policies/digits.yaml")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A policy, its data, and why this one, in one line."""
+    """A policy, its name relative to the repository, its data, and why this one, in one line."""
 
     file: PolicyFile
+    name: str
     dataset: Dataset
     reason: str
 
@@ -34,11 +35,13 @@ def choose(option: str, root: Path, *, offline: bool) -> Choice:
         DataError: the data are damaged, or those of a named policy are missing. Damage never leads to a fallback.
     """
     if option != "auto":
+        path = (root / option).resolve()
+        name = str(path.relative_to(root.resolve())) if path.is_relative_to(root.resolve()) else path.name
         file = load_policy(root / option, root)
         try:
-            return Choice(file, load_dataset(file.policy.dataset, offline=offline), f"{option}, as named")
+            return Choice(file, name, load_dataset(file.policy.dataset, offline=offline), f"{name}, as named")
         except DataMissing as error:
-            raise DataError(f"{option}: {error}") from error
+            raise DataError(f"{name}: {error}") from error
     passed_over: list[str] = []
     for name in AUTO:
         file = load_policy(root / name, root)
@@ -48,5 +51,5 @@ def choose(option: str, root: Path, *, offline: bool) -> Choice:
             passed_over.append(f"{name} passed over: {error}")
             continue
         because = "; ".join(passed_over) or f"{dataset.name} was found"
-        return Choice(file, dataset, f"{name}, chosen by auto ({because})")
+        return Choice(file, name, dataset, f"{name}, chosen by auto ({because})")
     raise DataError(f"--policy auto: no policy has its data here: {'; '.join(passed_over)}")

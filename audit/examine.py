@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from audit import artifacts, measure, register
-from audit.errors import ScannerError, ScannerFailed, ScannerMissing
+from audit.errors import ScannerFailed, ScannerMissing
 from audit.judge import compare, describe
 from audit.loading import Samples
 from audit.measure import Outcome
@@ -27,6 +27,7 @@ from audit.requirements import (
 )
 from audit.scanners.interface import CodeScanner, DependencyScan, Scan
 from audit.session import AuditSession
+from audit.target import load_weights
 
 SHOWN_FINDINGS = 100
 
@@ -35,33 +36,43 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> t
     """Measure clean accuracy."""
     laboratory, bound = session.laboratory, requirement.bound
     outcome = laboratory.clean(session.target(), session.samples(requirement.samples))
-    bad = laboratory.clean(session.target(requirement.control.target), session.samples(requirement.control.samples))
-    return (
-        Evidence(
-            measurement=measure.accuracy(outcome, bound),
-            control=_target_control(requirement.control.target, bound, measure.accuracy(bad, bound)),
-        ),
-        outcome,
+    control = requirement.control
+
+    def measure_control() -> Measurement:
+        bad = laboratory.clean(session.target(control.target), session.samples(control.samples))
+        return measure.accuracy(bad, bound)
+
+    evidence = Evidence(
+        measurement=measure.accuracy(outcome, bound), control=_control(control.target, bound, measure_control)
     )
+    return evidence, outcome
 
 
 def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
     """Measure robust accuracy under the requirement's attack, white-box, with probes."""
     samples = session.samples(requirement.samples)
     outcome, measurement = _attacked(requirement, session, session.target_name, samples)
-    health = examine_health(
-        session.laboratory, session.target(), samples, requirement.threat_model, outcome, requirement.seed
-    )
     control = requirement.control
-    _, bad = _attacked(requirement, session, control.target, session.samples(control.samples))
-    return (
-        Evidence(
-            measurement=measurement,
-            probes=health,
-            control=_target_control(control.target, requirement.bound, bad),
-        ),
-        outcome,
+
+    def measure_control() -> Measurement:
+        return _attacked(requirement, session, control.target, session.samples(control.samples))[1]
+
+    evidence = Evidence(
+        measurement=measurement,
+        probes=_health(requirement, session, samples, outcome),
+        control=_control(control.target, requirement.bound, measure_control),
     )
+    return evidence, outcome
+
+
+def _health(
+    requirement: EvasionRequirement, session: AuditSession, samples: Samples, outcome: Outcome
+) -> tuple[Probe, ...]:
+    target, threat_model, seed = session.target(), requirement.threat_model, requirement.seed
+    try:
+        return examine_health(session.laboratory, target, samples, threat_model, outcome, seed)
+    except Exception as error:  # a probe that breaks is a doubt; it must not cost the measurement
+        return (Probe(name="health checks", passed=False, detail=f"{type(error).__name__}: {error}"),)
 
 
 def _attacked(
@@ -83,14 +94,16 @@ def poisoning(requirement: PoisoningRequirement, session: AuditSession) -> tuple
     laboratory, bound, trigger = session.laboratory, requirement.bound, requirement.trigger
     outcome = laboratory.triggered(session.target(), session.samples(requirement.samples), trigger)
     control = requirement.control
-    bad = laboratory.triggered(session.target(control.target), session.samples(control.samples), trigger)
-    return (
-        Evidence(
-            measurement=measure.attack_success_rate(outcome, bound, trigger),
-            control=_target_control(control.target, bound, measure.attack_success_rate(bad, bound, trigger)),
-        ),
-        outcome,
+
+    def measure_control() -> Measurement:
+        bad = laboratory.triggered(session.target(control.target), session.samples(control.samples), trigger)
+        return measure.attack_success_rate(bad, bound, trigger)
+
+    evidence = Evidence(
+        measurement=measure.attack_success_rate(outcome, bound, trigger),
+        control=_control(control.target, bound, measure_control),
     )
+    return evidence, outcome
 
 
 def artifact(requirement: ArtifactRequirement, session: AuditSession) -> Evidence:
@@ -98,8 +111,8 @@ def artifact(requirement: ArtifactRequirement, session: AuditSession) -> Evidenc
     weights = session.weights(session.target_name)
     if weights is None:
         return Evidence(not_run=f"target {session.target_name} has no weight file to examine")
-    own = artifacts.weight_findings(weights.path, weights.sha256, weights.path.name)
-    planted, tried = artifacts.loader_findings()
+    own = artifacts.weight_findings(weights.path, weights.sha256, weights.path.name, load_weights)
+    planted, tried = artifacts.loader_findings(load_weights)
     return Evidence(
         measurement=_count((*own, *planted), 1 + tried, weights=weights.path.name, planted_files=tried),
         findings=(*own, *planted),
@@ -117,7 +130,6 @@ def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
         if not files:
             return Evidence(not_run="git tracks no Python file here, so there is nothing to scan")
         scan = scanner.scan(session.root, files, session.root)
-        control = _plant_control(requirement, session)
     except ScannerMissing as error:
         return Evidence(not_run=str(error))
     except ScannerFailed as error:
@@ -133,7 +145,7 @@ def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
         ),
         findings=scan.findings[:SHOWN_FINDINGS],
         probes=coverage_probes(scan, files),
-        control=control,
+        control=_plant_control(requirement, session),
         suppressions=(*excluded, *scan.suppressions),
     )
 
@@ -157,18 +169,14 @@ def coverage_probes(scan: Scan, files: Sequence[str]) -> tuple[Probe, ...]:
 
 
 def _plant_control(requirement: StaticRequirement, session: AuditSession) -> ControlResult:
-    plant = session.root / requirement.control.plant
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copyfile(plant, folder / "planted.py")
-        scanner: CodeScanner = requirement.scanner.model_copy(update={"accept": ()})
-        found = scanner.scan(folder, ["planted.py"], session.root).findings
-    rules = ", ".join(sorted({finding.rule for finding in found}))
-    return ControlResult(
-        name=f"planted {requirement.control.plant}",
-        status=compare(requirement.bound, _count(found, 1)),
-        detail=f"{len(found)} findings: {rules}" if found else "nothing was found in it",
-    )
+    def scan_plant() -> Measurement:
+        with tempfile.TemporaryDirectory() as name:
+            shutil.copyfile(session.root / requirement.control.plant, Path(name) / "planted.py")
+            scanner: CodeScanner = requirement.scanner.model_copy(update={"accept": ()})
+            found = scanner.scan(Path(name), ["planted.py"], session.root).findings
+        return _count(found, 1, rules=sorted({finding.rule for finding in found}))
+
+    return _control(f"planted {requirement.control.plant}", requirement.bound, scan_plant)
 
 
 def dependency(requirement: DependencyRequirement, session: AuditSession) -> Evidence:
@@ -178,13 +186,14 @@ def dependency(requirement: DependencyRequirement, session: AuditSession) -> Evi
         return Evidence(not_run="--offline: the advisory service was not asked, no package was audited")
     try:
         scan = scanner.scan(session.root)
-        stand_in = scanner.parse((session.root / requirement.control.report).read_text(encoding="utf-8"))
-    except ScannerError as error:
+    except ScannerMissing as error:
         return Evidence(not_run=f"no package was audited: {error}")
-    return dependency_evidence(requirement, scan, stand_in)
+    except ScannerFailed as error:
+        return Evidence(doubt=str(error))
+    return dependency_evidence(requirement, scan, session.root)
 
 
-def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan, stand_in: DependencyScan) -> Evidence:
+def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan, root: Path) -> Evidence:
     """Return the evidence in a scan; findings count even when packages were skipped, silence does not."""
     total = len(scan.audited) + len(scan.skipped)
     unexplained = requirement.scanner.unexplained(scan)
@@ -193,15 +202,16 @@ def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan
         first = f"; first: {unexplained[0].package}: {unexplained[0].reason}" if unexplained else ""
         not_run = f"{len(scan.audited)} of {total} packages were audited, {len(unexplained)} skipped{first}"
     measured = _count(scan.findings, max(1, len(scan.audited)), audited=len(scan.audited), packages=total)
+
+    def read_stand_in() -> Measurement:
+        text = (root / requirement.control.report).read_text(encoding="utf-8")
+        return _count(requirement.scanner.parse(text).findings, 1)
+
     return Evidence(
         measurement=measured if scan.findings or not_run is None else None,
         findings=scan.findings[:SHOWN_FINDINGS],
         not_run=not_run,
-        control=ControlResult(
-            name=requirement.control.report,
-            status=compare(requirement.bound, _count(stand_in.findings, 1)),
-            detail=f"{len(stand_in.findings)} findings in the stand-in report",
-        ),
+        control=_control(requirement.control.report, requirement.bound, read_stand_in),
         tables={"audited": list(scan.audited), "skipped": [one.model_dump() for one in scan.skipped]},
     )
 
@@ -211,17 +221,21 @@ def stride_register(
 ) -> tuple[Evidence, dict[str, Any]]:
     """Check the register against the verdicts of this run; also returns the matrix for the report."""
     known = frozenset(one.id for one in session.file.policy.requirements)
+    seen = register.Seen(verdicts, known, session.options.waived, requirement.elements)
     claimed = register.read_register(session.root / requirement.register_file)
-    found = register.findings(claimed, verdicts, known, requirement.register_file)
-    hollow = register.read_register(session.root / requirement.control.register_file)
-    holes = register.findings(hollow, verdicts, known, requirement.control.register_file)
-    bad = _count(holes, register.cell_count(hollow))
+    found = register.findings(claimed, seen, requirement.register_file)
+    control = requirement.control.register_file
+
+    def read_hollow() -> Measurement:
+        hollow = register.read_register(session.root / control)
+        return _count(register.findings(hollow, seen, control), register.cell_count(hollow))
+
     evidence = Evidence(
         measurement=_count(found, register.cell_count(claimed), cells=register.cell_count(claimed)),
         findings=tuple(found),
-        control=_target_control(requirement.control.register_file, requirement.bound, bad),
+        control=_control(control, requirement.bound, read_hollow),
     )
-    return evidence, register.matrix(claimed, verdicts)
+    return evidence, register.matrix(claimed, seen)
 
 
 def _count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:
@@ -230,5 +244,13 @@ def _count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:
     return Measurement(metric=Metric.FINDINGS, value=value, low=value, high=value, n=n, settings=settings)
 
 
-def _target_control(name: str, bound: Bound, measurement: Measurement) -> ControlResult:
-    return ControlResult(name=name, status=compare(bound, measurement), detail=describe(bound, measurement))
+def _control(name: str, bound: Bound, check: Callable[[], Measurement]) -> ControlResult:
+    """Judge a control; one that breaks is INCONCLUSIVE, and never costs the measurement beside it."""
+    try:
+        measurement = check()
+    except Exception as error:  # whatever breaks in a control, the verdict has to be told
+        detail = f"{type(error).__name__}: {error}"
+        return ControlResult(name=name, status=Status.INCONCLUSIVE, detail=detail)
+    rules = measurement.settings.get("rules")
+    found = f": {', '.join(rules)}" if rules else ""
+    return ControlResult(name=name, status=compare(bound, measurement), detail=describe(bound, measurement) + found)

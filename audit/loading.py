@@ -87,11 +87,13 @@ def load_dataset(reference: str, *, offline: bool) -> Dataset:
     factory = resolve(reference, "dataset")
     try:
         source = factory(offline=offline)
+        return Dataset(source.name, source.classes, source.digest, _samples(source, reference), source)
     except FileNotFoundError as error:
         raise DataMissing(str(error)) from error
+    except DataError:
+        raise
     except Exception as error:  # a factory is foreign code: whatever it raises means that the data cannot be judged on
         raise DataError(f"{reference}: {type(error).__name__}: {error}") from error
-    return Dataset(source.name, source.classes, source.digest, _samples(source, reference), source)
 
 
 def _samples(source: Any, reference: str) -> Samples:

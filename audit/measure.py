@@ -33,6 +33,7 @@ from audit.target import TorchTarget
 
 BLOCK = 500  # samples attacked between two progress ticks
 GALLERY = 8  # images kept for the report
+RECHECKED = 200  # predictions made again before a stored result is believed
 Tick = Callable[[int, int], None]
 
 
@@ -98,7 +99,7 @@ class Laboratory:
             "what": "attack",
             "attack": attack.model_dump(mode="json"),
             "budget": {"norm": threat_model.norm.value, "eps": threat_model.eps},
-            "crafted_on": source.digest,
+            "crafted_on": [source.digest, source.bounds],
             "seed": seed,
         }
         return self._observe(
@@ -122,6 +123,7 @@ class Laboratory:
         key = {
             **settings,
             "target": target.digest,
+            "bounds": target.bounds,
             "data": self.data_digest,
             "samples": _digest(samples),
             "code": _code_digest(),
@@ -129,7 +131,7 @@ class Laboratory:
             "device": target.device.type,
         }
         stored = self.store.get(key)
-        if stored is not None:
+        if stored is not None and _still_holds(stored[0], target, samples):
             return Outcome(stored[0], stored[1], from_store=True)
         begun = time.perf_counter()
         moved = move()
@@ -221,6 +223,16 @@ def _arrays(target: TorchTarget, samples: Samples, moved: Tensor, norm: Norm) ->
         "gallery_moved": moved[:GALLERY],
     }
     return {name: value.numpy() for name, value in arrays.items()}, seconds
+
+
+def _still_holds(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, samples: Samples) -> bool:
+    """Tell whether a stored result is of these samples, and the target still answers the first of them as it did."""
+    few = samples.images[:RECHECKED]
+    return (
+        np.array_equal(arrays["labels"], samples.labels.numpy())
+        and len(arrays["before"]) == len(arrays["after"]) == len(samples)
+        and np.array_equal(arrays["before"][:RECHECKED], target.predict(few).numpy())
+    )
 
 
 def _digest(samples: Samples) -> str:

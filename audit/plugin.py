@@ -53,7 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("-n: an audit runs in one process, because torch owns the cores; -n serves tests/unit")
     terminal = Terminal(config)
     try:
-        run = AuditRun(config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce)
+        run = AuditRun(
+            config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce, terminal.scrub
+        )
     except AuditError as error:
         raise pytest.UsageError(f"{type(error).__name__}: {terminal.scrub(str(error))}") from error
     config.stash[RUN] = run
@@ -90,8 +92,8 @@ def record(request: pytest.FixtureRequest, requirement: BaseRequirement) -> Call
             raise RuntimeError(f"{requirement.id}: evidence was recorded twice; one item records once")
         verdict, exhibits = run.record(requirement, evidence, outcome)
         request.node.stash[RECORDED] = verdict
-        request.node.user_properties.append(("verdict", verdict.model_dump_json()))
-        request.node.user_properties.extend(("exhibit", one.model_dump_json()) for one in exhibits)
+        request.node.user_properties.append(("verdict", run.scrub(verdict.model_dump_json())))
+        request.node.user_properties.extend(("exhibit", run.scrub(one.model_dump_json())) for one in exhibits)
         run.collector.stride_matrix = matrix or run.collector.stride_matrix
         _raise_unless_met(requirement, verdict, block_all=run.settings.block_all)
 
@@ -107,7 +109,7 @@ def exhibit(request: pytest.FixtureRequest) -> Callable[..., None]:
         kept = [exhibit]
         if outcome is not None:
             kept += run.illustrate(request.getfixturevalue("shown"), request.node.callspec.id, outcome)
-        request.node.user_properties.extend(("exhibit", one.model_dump_json()) for one in kept)
+        request.node.user_properties.extend(("exhibit", run.scrub(one.model_dump_json())) for one in kept)
 
     return keep
 
@@ -179,9 +181,10 @@ class AuditHooks:
                 report.longrepr = "the test ended without recording a verdict of MET: silence is never a pass"
         if call.excinfo is not None and isinstance(call.excinfo.value, _FAILURES):
             if report.failed:
-                report.longrepr = str(call.excinfo.value)
+                report.longrepr = self._terminal.scrub(str(call.excinfo.value))
         elif call.excinfo is not None and report.failed:
             report.longrepr = self._terminal.scrub(report.longreprtext)
+        report.sections = [(name, self._terminal.scrub(text)) for name, text in report.sections]
         if report.skipped and isinstance(report.longrepr, tuple):
             where, line, reason = report.longrepr
             report.longrepr = (self._terminal.scrub(where), line, self._terminal.scrub(reason))
@@ -235,7 +238,7 @@ class AuditHooks:
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the page, and replace the environment table, which could hold anything, by our provenance."""
         report.title = f"Security audit of {self._run.session.target_name}"
-        report.set_data("environment", {"Policy": str(self._run.choice.file.path.name)})
+        report.set_data("environment", {"Policy": self._run.choice.name})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str]) -> None:

@@ -6,7 +6,8 @@ Source: Shostack 2014, "Threat Modeling", chapter 3 (STRIDE per element).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from audit.records import Finding, Record, Reference, RequirementId, Severity, Status, Stride
 from audit.yaml_files import read_yaml
 
+WAIVED = "waived"
 ThreatId = Annotated[str, Field(pattern=r"^T-[A-Z]{2,6}-[STRIDE]-\d{1,2}$")]
 
 
@@ -80,22 +82,32 @@ def read_register(path: Path) -> Register:
     return read_yaml(path, Register)[0]
 
 
-def findings(register: Register, verdicts: Mapping[str, Status], known: frozenset[str], path: str) -> list[Finding]:
-    """Return every hole: a cell without an answer, and a mitigation that this run does not bear out.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a register is held against: this run's verdicts, the policy's ids, the waived ones, the needed elements."""
+
+    verdicts: Mapping[str, Status]
+    known: frozenset[str]
+    waived: frozenset[str] = frozenset()
+    elements: tuple[str, ...] = ()
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
+
+
+def findings(register: Register, seen: Seen, path: str) -> list[Finding]:
+    """Return every hole: a cell without an answer, an acceptance out of date, a mitigation that this run refutes.
 
     Args:
         register: what is claimed.
-        verdicts: the verdicts of this run by requirement id.
-        known: ids of all requirements of the policy.
+        seen: what it is held against. A waived requirement neither refutes nor proves: the cell says that it is waived.
         path: of the register, for the findings.
     """
     return [
         Finding(tool="register", rule=rule, severity=Severity.HIGH, path=path, message=message)
-        for rule, message in _holes(register, verdicts, known)
+        for rule, message in _holes(register, seen)
     ]
 
 
-def matrix(register: Register, verdicts: Mapping[str, Status]) -> dict[str, Any]:
+def matrix(register: Register, seen: Seen) -> dict[str, Any]:
     """Return the element x category matrix as plain data for the report."""
     rows = []
     for element in register.elements:
@@ -107,7 +119,7 @@ def matrix(register: Register, verdicts: Mapping[str, Status]) -> dict[str, Any]
             elif not cell:
                 cells[category.value] = {"state": "unanswered", "reason": "", "threats": []}
             else:
-                threats = [_plain(threat, verdicts) for threat in cell]
+                threats = [_plain(threat, seen) for threat in cell]
                 cells[category.value] = {"state": _worst(threats), "reason": "", "threats": threats}
         rows.append({"id": element.id, "title": element.title, "cells": cells})
     return {
@@ -121,8 +133,12 @@ def cell_count(register: Register) -> int:
     return len(register.elements) * len(Stride)
 
 
-def _holes(register: Register, verdicts: Mapping[str, Status], known: frozenset[str]) -> Iterator[tuple[str, str]]:
-    seen: set[str] = set()
+def _holes(register: Register, seen: Seen) -> Iterator[tuple[str, str]]:
+    present = [element.id for element in register.elements]
+    for name in seen.elements:
+        if name not in present:
+            yield "missing", f"{name}: this element of the system is not in the register"
+    ids: set[str] = set()
     for element in register.elements:
         for category in Stride:
             cell = element.cells.get(category)
@@ -130,35 +146,44 @@ def _holes(register: Register, verdicts: Mapping[str, Status], known: frozenset[
                 yield "unanswered", f"{element.id} x {category.name.lower()}: neither a threat nor a reason why not"
                 continue
             for threat in cell if isinstance(cell, tuple) else ():
-                if threat.id in seen:
+                if threat.id in ids:
                     yield "duplicate", f"{threat.id}: this id is used twice"
-                seen.add(threat.id)
-                yield from _unsupported(threat, verdicts, known)
+                ids.add(threat.id)
+                yield from _unsupported(threat, seen)
 
 
-def _unsupported(threat: Threat, verdicts: Mapping[str, Status], known: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _unsupported(threat: Threat, seen: Seen) -> Iterator[tuple[str, str]]:
     if threat.status is not ThreatStatus.MITIGATED:
+        if threat.expires is not None and threat.expires < seen.today:
+            yield "expired", f"{threat.id}: {threat.status} until {threat.expires} only; decide again"
         return
     for name in threat.requirements:
-        if name not in known:
+        if name not in seen.known:
             yield "unknown", f"{threat.id}: names {name}, which is no requirement of this policy"
-        elif verdicts.get(name) is Status.NOT_MET:
+        elif _state(name, seen) == Status.NOT_MET:
             yield "refuted", f"{threat.id}: claims mitigation by {name}, which is NOT_MET"
-    if not any(verdicts.get(name) is Status.MET for name in threat.requirements):
+    if not any(_state(name, seen) in (Status.MET, WAIVED) for name in threat.requirements):
         yield "unproved", f"{threat.id}: none of {', '.join(threat.requirements)} is MET in this run"
 
 
-def _plain(threat: Threat, verdicts: Mapping[str, Status]) -> dict[str, Any]:
+def _state(name: str, seen: Seen) -> str:
+    verdict = seen.verdicts.get(name)
+    if verdict is None:
+        return "not examined"
+    return WAIVED if verdict is Status.NOT_MET and name in seen.waived else verdict.value
+
+
+def _plain(threat: Threat, seen: Seen) -> dict[str, Any]:
     shown: dict[str, Any] = threat.model_dump(mode="json")
-    shown["requirements"] = [
-        {"id": name, "status": str(verdicts.get(name, "not examined"))} for name in threat.requirements
-    ]
+    shown["requirements"] = [{"id": name, "status": _state(name, seen)} for name in threat.requirements]
     return shown
 
 
 def _worst(threats: list[dict[str, Any]]) -> str:
-    states = {str(threat["status"]) for threat in threats}
-    failed = any(verdict["status"] == Status.NOT_MET for threat in threats for verdict in threat["requirements"])
-    if failed:
+    verdicts = {str(verdict["status"]) for threat in threats for verdict in threat["requirements"]}
+    if Status.NOT_MET in verdicts:
         return "refuted"
+    if WAIVED in verdicts:
+        return WAIVED
+    states = {str(threat["status"]) for threat in threats}
     return next(state for state in ("accepted", "transferred", "mitigated") if state in states)

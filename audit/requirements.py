@@ -197,6 +197,7 @@ class RegisterRequirement(BaseRequirement):
     family: Literal[Family.REGISTER]
     threat_model: GeneralThreat
     register_file: str
+    elements: Annotated[tuple[str, ...], Field(min_length=1)]
     control: RegisterControl
 
     @property

@@ -48,9 +48,9 @@ class Settings:
     retrain: bool
     report_dir: Path
 
-    def command(self, choice: Choice, root: Path) -> str:
+    def command(self, choice: Choice) -> str:
         """Return the command that repeats this run, every choice spelt out."""
-        words = ["python -m audit run", f"--policy {choice.file.path.relative_to(root)}"]
+        words = ["python -m audit run", f"--policy {choice.name}"]
         words += [f"--target {self.target or choice.file.policy.target}", f"--profile {self.profile}"]
         words += [f"--only {' '.join(self.only)}"] if self.only else []
         words += [f"--device {self.device}"] if self.device != "auto" else []
@@ -69,13 +69,14 @@ class AuditRun:
         tick: Callable[[int, int], None],
         foreground: Callable[[], AbstractContextManager[None]],
         announce: Callable[[str], None],
+        scrub: Callable[[str], str],
     ) -> None:
         """Choose policy and data, and check every name the command line gives.
 
         Raises:
             AuditError: policy, data, target, device or a requirement id is wrong; nothing was written yet.
         """
-        self.root, self.settings, self.started = root, settings, datetime.now(UTC)
+        self.root, self.settings, self.scrub, self.started = root, settings, scrub, datetime.now(UTC)
         self.choice = choose(settings.policy, root, offline=settings.offline)
         policy = self.choice.file.policy
         self._check_names()
@@ -90,12 +91,18 @@ class AuditRun:
             file=self.choice.file,
             dataset=self.choice.dataset,
             options=Options(
-                settings.target or policy.target, settings.profile, str(self.device), settings.offline, settings.retrain
+                settings.target or policy.target,
+                settings.profile,
+                str(self.device),
+                settings.offline,
+                settings.retrain,
+                self.collector.waived,
             ),
             laboratory=Laboratory(self.choice.dataset.digest, self.store, tick),
             foreground=foreground,
             announce=announce,
         )
+        self.session.check_references()
         self.folder: Path | None = None
 
     @property
@@ -142,7 +149,7 @@ class AuditRun:
         report = self.collector.report(
             policy_file.policy,
             header={
-                "path": str(policy_file.path.relative_to(self.root)),
+                "path": self.choice.name,
                 "sha256": policy_file.sha256,
                 "chosen": self.choice.reason,
                 "profile": settings.profile.value,
@@ -155,11 +162,12 @@ class AuditRun:
             },
             target=self.session.describe_target(),
             notes=(*self.session.notes, *self.store.notes),
-            provenance=gather(self.root, self.device, settings.command(self.choice, self.root), self.started),
+            provenance=gather(self.root, self.device, settings.command(self.choice), self.started),
             partial=self.partial,
             allow_incomplete=settings.allow_incomplete,
             block_all=settings.block_all,
         )
+        report = Report.model_validate_json(self.scrub(report.model_dump_json()))
         if self.folder is not None:
             as_json.write(report, self.folder / "audit.json")
         return report
@@ -168,7 +176,7 @@ class AuditRun:
         """Point ``latest`` at a finished report; remove an unfinished one, so that nothing half-written stays."""
         if self.folder is None:
             return
-        if not complete:
+        if not complete or not (self.folder / "report.html").is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
             return
         latest = self.folder.parent / "latest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: floa
     n = len(outcome.labels)
     low, high = metrics.proportion_interval(int(right.sum()), n, CONFIDENCE)
     seconds = outcome.description["inference_seconds"]
+    loss = float(outcome.arrays["loss"].mean())
     data = {
         "target": spec.target,
         "attack": None if spec.attack is None else spec.attack.model_dump(mode="json"),
@@ -110,7 +112,7 @@ def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: floa
         "low": low,
         "high": high,
         "attack_success_rate": asr,
-        "loss": float(outcome.arrays["loss"].mean()),
+        "loss": loss if math.isfinite(loss) else None,
         "inference_seconds": seconds,
         "milliseconds_per_image": 1000 * seconds / n,
         "attack_seconds": outcome.description["attack_seconds"],

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from audit.errors import IntegrityError, TargetError
+from audit.errors import TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
 from audit.policy import PolicyFile, TargetSpec
@@ -28,6 +28,7 @@ class Options:
     device: str = "auto"
     offline: bool = False
     retrain: bool = False
+    waived: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class AuditSession:
     notes: list[str] = field(default_factory=list)
     _targets: dict[str, TorchTarget] = field(default_factory=dict)
     _weights: dict[str, Weights | None] = field(default_factory=dict)
+    _failures: dict[str, str] = field(default_factory=dict)
 
     @property
     def target_name(self) -> str:
@@ -70,7 +72,11 @@ class AuditSession:
         """
         name = name or self.target_name
         if name not in self._targets:
-            self._targets[name] = self._build(name, self.weights(name))
+            try:
+                self._targets[name] = self._build(name, self.weights(name))
+            except Exception as error:
+                self._failures[name] = f"{type(error).__name__}: {error}"
+                raise
         return self._targets[name]
 
     def retrained_target(self, name: str) -> TorchTarget:
@@ -114,16 +120,27 @@ class AuditSession:
         return self.dataset.audit.subset(None if limit == "all" else limit)
 
     def describe_target(self) -> dict[str, Any]:
-        """Return name, digest and weights of the audited target for the report, whatever state it is in."""
-        spec = self._spec(self.target_name)
-        shown: dict[str, Any] = {"name": self.target_name, **spec.model_dump(mode="json", exclude_none=True)}
-        try:
-            shown["digest"] = self.target().digest
-            weights = self.weights(self.target_name)
-            shown["weights_sha256"] = weights.sha256 if weights else None
-        except (IntegrityError, TargetError) as error:
-            shown["error"] = str(error)
+        """Return what the report says of the audited target: as far as this run loaded it, and why no further."""
+        name = self.target_name
+        shown: dict[str, Any] = {"name": name, **self._spec(name).model_dump(mode="json", exclude_none=True)}
+        loaded, weights = self._targets.get(name), self._weights.get(name)
+        shown["digest"] = loaded.digest if loaded else None
+        shown["weights_sha256"] = weights.sha256 if weights else None
+        if name in self._failures:
+            shown["error"] = self._failures[name]
         return shown
+
+    def check_references(self) -> None:
+        """Import every factory and the trainer that the policy names.
+
+        Raises:
+            PolicyError: one of them does not exist.
+        """
+        policy = self.file.policy
+        for name, spec in policy.targets.items():
+            resolve(spec.factory, f"targets.{name}.factory")
+        if policy.trainer is not None:
+            resolve(policy.trainer, "trainer")
 
     def _build(self, name: str, weights: Weights | None) -> TorchTarget:
         spec = self._spec(name)
@@ -152,6 +169,9 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise TargetError(f"--device: expected a device of this machine, got {name!r} ({error})") from error
+        device = torch.empty(0, device=name).device
+    except Exception as error:  # torch raises a different type for each kind of device that is not here
+        raise TargetError(f"--device: expected cpu, cuda or mps, as this machine has it (got {name!r})") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise TargetError(f"--device: expected cpu, cuda or mps (got {name!r})")
+    return device

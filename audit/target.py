@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -82,7 +83,7 @@ class TorchTarget:
         Raises:
             TargetError: pixels outside the bounds.
         """
-        low, high = self.bounds
+        low, high = torch.tensor(self.bounds, dtype=torch.float32).tolist()  # as float32 pixels are rounded
         if len(x) and (float(x.min()) < low or float(x.max()) > high):
             raise TargetError(f"target {self.name}: expected pixels in [{low:g}, {high:g}], got [{x.min()}, {x.max()}]")
         with torch.no_grad():
@@ -105,8 +106,8 @@ def build_target(
 ) -> TorchTarget:
     """Build a network with a factory and load verified safetensors into it.
 
-    The digest covers the factory's name, its source file, and every parameter and buffer: another architecture or other
-    weights are another target.
+    The digest covers the factory's name, the source files of every module, and every parameter and buffer: another
+    architecture or other weights are another target.
 
     Raises:
         IntegrityError: the weight file is missing, not safetensors, or not the pinned one.
@@ -115,27 +116,44 @@ def build_target(
     make = resolve(factory, f"targets.{name}.factory")
     network = make()
     if weights is not None:
-        content = read_verified(weights, sha256)
+        state = load_weights(weights, sha256)
         try:
-            network.load_state_dict(parse_safetensors(content))
-        except SafetensorError as error:
-            raise IntegrityError(f"{weights.name}: expected safetensors, got {error}") from error
+            network.load_state_dict(state)
         except RuntimeError as error:
             first = str(error).splitlines()[0]
             raise TargetError(f"target {name}: {weights.name} does not fit {factory}: {first}") from error
-    digest = _digest(factory, Path(inspect.getfile(make)), network)
+    digest = _digest(factory, make, network)
     return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device)
 
 
-def _digest(factory: str, source: Path, network: nn.Module) -> str:
-    digest = hashlib.sha256(factory.encode() + b"\0" + source.read_bytes())
-    for name, tensor in network.state_dict().items():
+def _digest(factory: str, make: Callable[..., object], network: nn.Module) -> str:
+    """Return the SHA-256 of the factory's name, the sources that define the network, and its parameters and buffers."""
+    digest = hashlib.sha256(factory.encode())
+    defining = {inspect.getfile(make), *(inspect.getfile(type(module)) for module in network.modules())}
+    library = str(Path(torch.__file__).parent)
+    for source in sorted(source for source in defining if not source.startswith(library)):
+        digest.update(Path(source).read_bytes())
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 
-def read_verified(path: Path, sha256: str | None) -> bytes:
+def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Load a weight file, as every target of this harness does: read once, verify, parse the verified bytes.
+
+    Raises:
+        IntegrityError: the digest differs, or the bytes are not safetensors.
+    """
+    content = _read_verified(path, sha256)
+    try:
+        state: dict[str, Tensor] = parse_safetensors(content)
+    except SafetensorError as error:
+        raise IntegrityError(f"{path.name}: expected safetensors, got {error}; pickles are never loaded") from error
+    return state
+
+
+def _read_verified(path: Path, sha256: str | None) -> bytes:
     """Read a file once and return the bytes whose digest was checked.
 
     Raises:

@@ -39,7 +39,7 @@ def read_yaml(path: Path, model: type[Model]) -> tuple[Model, bytes]:
         data = _load(content)
     except OSError as error:
         raise PolicyError(f"{path}: expected a YAML file, got {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # PyYAML raises them all
         raise PolicyError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
     try:
         return model.model_validate(data), content

@@ -213,6 +213,8 @@ def _download(cached: Path) -> None:
             with _socket_timeout(DOWNLOAD_TIMEOUT_SECONDS):
                 MNIST(scratch, download=True)
         except (RuntimeError, URLError, OSError) as error:
+            if "corrupted" in str(error):  # torchvision's word for a download of another MD5
+                raise IntegrityError(f"MNIST: the download does not match its digest: {error}") from error
             raise DatasetUnavailable(
                 f"MNIST: {MNIST_VARIABLE} is not set, {cached} has no copy, and the download failed "
                 f"({str(error).splitlines()[0]}); set {MNIST_VARIABLE} to a folder that holds MNIST/raw/*-ubyte.gz"

@@ -184,7 +184,12 @@ def _actor() -> str:
     """Name the CI job, or the local user."""
     if "GITHUB_RUN_ID" in os.environ:
         return f"github:{os.environ.get('GITHUB_REPOSITORY')}/{os.environ['GITHUB_RUN_ID']}"
-    return "ci" if os.environ.get("CI") else f"local:{getpass.getuser()}"
+    if os.environ.get("CI"):
+        return "ci"
+    try:
+        return f"local:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user need not have a name
+        return "local:unnamed"
 
 
 def _commit() -> str | None:

@@ -31,7 +31,8 @@ class _Logits(nn.Module):
         self._ask = target.logits
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._ask(x.float())  # ART promotes some inputs to float64 under NumPy 2
+        # ART promotes some inputs to float64 under NumPy 2, and knows no device but CUDA and the CPU
+        return self._ask(x.float()).to(x.device)
 
 
 def classifier(target: WhiteBoxTarget, samples: Samples) -> Any:
@@ -61,7 +62,7 @@ def generate(attack: Any, samples: Samples, generator: torch.Generator) -> Tenso
 def _seeded(generator: torch.Generator) -> Iterator[None]:
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     before = np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         np.random.seed(seed)
         torch.manual_seed(seed)
         try:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from audit.errors import ScannerFailed
 from audit.process import find_tool, run
 from audit.records import Finding, Severity
-from audit.scanners.comments import suppressions
+from audit.scanners.comments import lift, suppressions
 from audit.scanners.interface import CodeScanner, Scan
 
 SECONDS = 180.0
@@ -25,7 +25,7 @@ class Bandit(CodeScanner):
 
     def scan(self, root: Path, files: Sequence[str], rules_root: Path) -> Scan:
         """Run bandit on named files; it has no rule files."""
-        done = run([find_tool("bandit"), "-q", "-f", "json", *files], cwd=root, seconds=SECONDS)
+        done = run([find_tool("bandit"), "-q", "--ignore-nosec", "-f", "json", *files], cwd=root, seconds=SECONDS)
         try:
             answer = json.loads(done.stdout)
             findings = [_finding(result) for result in answer["results"]]
@@ -41,7 +41,7 @@ class Bandit(CodeScanner):
             version=version("bandit"),
             files_read=tuple(sorted(read)),
             lines_read=lines,
-            findings=(*(finding for finding in findings if not self.accepted(finding)), *unreasoned),
+            findings=(*(one for one in lift(findings, listed) if not self.accepted(one)), *unreasoned),
             errors=errors,
             suppressions=(*listed, *accepted),
         )

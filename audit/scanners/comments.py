@@ -1,4 +1,8 @@
-"""Suppression comments in Python source: every one is listed, and one without a reason is itself a finding."""
+"""Suppression comments in Python source: ``# nosec RULE, RULE  # why``, and likewise ``# nosemgrep``.
+
+The tools honour looser spellings that nobody would notice. So they run with their own suppressions switched off, and
+only a comment that names its rules and gives a reason, in just this form, lifts a finding of those rules from its line.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ LEAST_REASON = 10  # characters
 def suppressions(
     root: Path, files: Sequence[str], mark: str, tool: str
 ) -> tuple[tuple[Suppression, ...], tuple[Finding, ...]]:
-    """Return the comments that carry a mark, and a finding for each that gives no reason.
+    """Return the comments that carry a mark, and a finding for each that names no rule or gives no reason.
 
     Args:
         root: folder that the files are relative to.
@@ -32,16 +36,25 @@ def suppressions(
                 continue
             reason = (found["reason"] or "").strip()
             listed.append(
-                Suppression(
-                    tool=tool, what=found["what"].strip() or "everything", path=name, line=line, reason=reason or "none"
-                )
+                Suppression(tool=tool, what=found["what"].strip(), path=name, line=line, reason=reason or "none")
             )
-            if len(reason) < LEAST_REASON:
-                message = f"'# {mark}' without a reason; write '# {mark} RULE  # why'"
+            if len(reason) < LEAST_REASON or not found["what"].strip():
+                message = f"'# {mark}' without rule or reason has no effect; write '# {mark} RULE  # why'"
                 unreasoned.append(
                     Finding(tool=tool, rule="reason", severity=Severity.LOW, path=name, line=line, message=message)
                 )
     return tuple(listed), tuple(unreasoned)
+
+
+def lift(findings: Sequence[Finding], listed: Sequence[Suppression]) -> list[Finding]:
+    """Return the findings that no listed comment with rule and reason covers."""
+    covered = {
+        (one.path, one.line, rule)
+        for one in listed
+        for rule in re.split(r"[\s,]+", one.what)
+        if len(one.reason) >= LEAST_REASON
+    }
+    return [finding for finding in findings if (finding.path, finding.line, finding.rule) not in covered]
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:

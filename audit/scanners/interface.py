@@ -119,8 +119,8 @@ class DependencyScanner(Record, ABC):
         """Audit the running environment.
 
         Raises:
-            ScannerMissing: the tool is not installed.
-            ScannerFailed: its service was out of reach, or its answer unreadable.
+            ScannerMissing: the tool is not installed, or its service out of reach.
+            ScannerFailed: its answer is unreadable.
         """
 
     @abstractmethod

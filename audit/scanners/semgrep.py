@@ -18,20 +18,20 @@ from typing import Any, ClassVar, Literal
 from audit.errors import ScannerFailed
 from audit.process import Finished, find_tool, run
 from audit.records import Finding, Severity
-from audit.scanners.comments import suppressions
+from audit.scanners.comments import lift, suppressions
 from audit.scanners.interface import CodeScanner, Scan
 
 SECONDS = 180.0
 _QUIET = {"SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
 _SEVERITIES = {"ERROR": Severity.HIGH, "WARNING": Severity.MEDIUM, "INFO": Severity.LOW}
 _OPTIONS = (
-    *("scan", "--metrics", "off", "--disable-version-check", "--no-git-ignore"),
+    *("scan", "--metrics", "off", "--disable-version-check", "--no-git-ignore", "--disable-nosem"),
     *("--json", "--error", "--quiet", "--max-target-bytes", "0"),
 )
 
 
 class Semgrep(CodeScanner):
-    """The rules of one folder."""
+    """The rules of one file, or of every rule file of one folder."""
 
     suppression_mark: ClassVar[str] = "nosemgrep"
     name: Literal["semgrep"] = "semgrep"
@@ -50,7 +50,7 @@ class Semgrep(CodeScanner):
             version=str(answer["version"]),
             files_read=read,
             lines_read=sum(len((root / name).read_bytes().splitlines()) for name in read),
-            findings=(*(finding for finding in findings if not self.accepted(finding)), *unreasoned),
+            findings=(*(one for one in lift(findings, listed) if not self.accepted(one)), *unreasoned),
             errors=(
                 *(str(error.get("message", error))[:300] for error in answer["errors"]),
                 *_syntax_errors(root, files),

@@ -123,6 +123,16 @@ def backdoored() -> nn.Module:
     return _Backdoored(halves())
 
 
+def broken() -> nn.Module:
+    """Fail to be built."""
+    raise RuntimeError("this factory does not work")
+
+
+def infinite() -> nn.Module:
+    """Be right, with logits of minus infinity for the other class."""
+    return _Infinite(halves())
+
+
 def probabilities() -> nn.Module:
     """Lie: return probabilities where logits are expected."""
     return nn.Sequential(honest(), nn.Softmax(dim=1))
@@ -148,6 +158,11 @@ class _Backdoored(Linear):
     def forward(self, x: Tensor) -> Tensor:
         fired = 1000 * torch.relu(x[:, 0, -1, -1] - 0.99)
         return super().forward(x) + torch.stack((-fired, fired), dim=1)
+
+
+class _Infinite(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(super().forward(x) > 0, 1.0, -torch.inf).nan_to_num(neginf=-torch.inf)
 
 
 class _Noisy(Linear):

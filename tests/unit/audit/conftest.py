@@ -104,6 +104,7 @@ def toy_policy():
                 "register",
                 count,
                 register_file="policies/stride.yaml",
+                elements=["toy"],
                 control={"register_file": "policies/controls/stride-with-a-hole.yaml"},
             ),
         ],

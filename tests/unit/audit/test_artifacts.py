@@ -12,10 +12,11 @@ from safetensors.torch import save
 from audit import artifacts
 from audit.errors import IntegrityError
 from audit.records import Status
+from audit.target import load_weights
 
 
 def test_real_loader_refuses_every_planted_file():
-    assert artifacts.loader_findings() == ([], 4)
+    assert artifacts.loader_findings(load_weights) == ([], 4)
 
 
 def test_careless_loaders_are_caught():
@@ -39,7 +40,7 @@ def test_payloads_fire_under_plain_pickle_in_a_child_process():
 def test_good_weights_have_no_finding(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(save({"w": torch.zeros(3)}))
-    assert artifacts.weight_findings(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.name) == []
+    assert artifacts.weight_findings(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.name, load_weights) == []
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_bad_weights_are_a_finding(tmp_path, content, pinned, words):
     path = tmp_path / "w.safetensors"
     if content is not None:
         path.write_bytes(content)
-    (finding,) = artifacts.weight_findings(path, pinned or hashlib.sha256(content).hexdigest(), path.name)
+    (finding,) = artifacts.weight_findings(path, pinned or hashlib.sha256(content).hexdigest(), path.name, load_weights)
     assert words in finding.message
 
 

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
+from audit.scanners import pip_audit
+
 VULNERABLE = "import torch\n\n\ndef load(path):\n    return torch.load(path, weights_only=False), eval(path)\n"
-PIP_AUDIT = """#!{python}
-print('{{"dependencies": [{{"name": "requests", "version": "2.19.1", "vulns": [{{"id": "CVE-2018-18074"}}]}}]}}')
+PIP_AUDIT = """
+print('{"dependencies": [{"name": "requests", "version": "2.19.1", "vulns": [{"id": "CVE-2018-18074"}]}]}')
 """
 
 
@@ -48,11 +50,9 @@ def test_requirement_comes_out_not_met(toy_audit, name, options, spoil):
 
 
 def test_dep_001_comes_out_not_met(toy_audit, monkeypatch):
-    tool = toy_audit.root / "bin/pip-audit"
-    tool.parent.mkdir()
-    tool.write_text(PIP_AUDIT.format(python=sys.executable), encoding="utf-8")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    stand_in = toy_audit.root / "pip_audit.py"
+    stand_in.write_text(PIP_AUDIT, encoding="utf-8")
+    monkeypatch.setattr(pip_audit, "COMMAND", (sys.executable, str(stand_in)))
     result = toy_audit.audit("--only", "DEP-001", offline=False)
     assert result.ret == 1
     assert "requests 2.19.1: CVE-2018-18074" in toy_audit.verdicts()["DEP-001"]["reason"]
@@ -75,3 +75,23 @@ def test_a_control_that_is_not_bad_discredits_the_check(toy_audit, name, control
     verdict = toy_audit.verdicts()[name]
     assert verdict["status"] == "INCONCLUSIVE"
     assert "its control" in verdict["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "spoil"),
+    [
+        pytest.param("PERF-001", ["--target", "untrained"], {"target": "broken"}, id="PERF-001"),
+        pytest.param("EVA-001", ["--target", "fragile"], {"target": "broken"}, id="EVA-001"),
+        pytest.param("POI-001", ["--target", "backdoored"], {"target": "broken"}, id="POI-001"),
+        pytest.param("STAT-001", [], {"plant": "policies"}, id="STAT-001"),
+    ],
+)
+def test_a_control_that_breaks_never_lifts_not_met(toy_audit, name, options, spoil):
+    toy_audit.policy["targets"]["broken"] = {"factory": "tests.unit.toy:broken"}
+    toy_audit.requirement(name)["control"] = spoil
+    plant(toy_audit)
+    result = toy_audit.audit("--only", name, "--allow-incomplete", *options)
+    assert result.ret == 1
+    verdict = toy_audit.verdicts()[name]
+    assert verdict["status"] == "NOT_MET"
+    assert verdict["evidence"]["control"]["status"] == "INCONCLUSIVE"

@@ -38,6 +38,12 @@ def test_malformed_data_are_refused(monkeypatch, change, message):
         load_dataset("tests.unit.toy:data", offline=True)
 
 
+def test_something_that_is_no_dataset_is_refused(monkeypatch):
+    monkeypatch.setattr(toy, "data", lambda *, offline: None)
+    with pytest.raises(DataError, match=r"tests\.unit\.toy:data: AttributeError"):
+        load_dataset("tests.unit.toy:data", offline=True)
+
+
 def test_empty_data_are_refused(monkeypatch):
     broken(monkeypatch, images=lambda x: x[:0], labels=lambda y: y[:0])
     with pytest.raises(DataError, match="expected at least one label"):

@@ -152,6 +152,26 @@ def test_an_unchanged_model_is_not_attacked_twice(laboratory, make_target, sampl
     assert (first.after == again.after).all()
 
 
+def test_a_stored_result_is_of_its_bounds(laboratory, make_target, samples):
+    wide, narrow = make_target(toy.honest()), make_target(toy.honest())
+    narrow.bounds = (0.1, 0.9)
+    laboratory.attacked(narrow, samples, Fgsm(), threat(0.3), seed=0)
+    assert not laboratory.attacked(wide, samples, Fgsm(), threat(0.3), seed=0).from_store
+
+
+def test_a_stored_result_is_not_believed_when_the_target_answers_otherwise(laboratory, make_target, samples):
+    laboratory.clean(make_target(toy.honest(), digest="sha256:same"), samples)
+    outcome = laboratory.clean(make_target(toy.untrained(), digest="sha256:same"), samples)
+    assert not outcome.from_store
+    assert (outcome.after == 0).all()
+
+
+def test_bounds_that_float32_rounds_are_no_violation(make_target, samples):
+    target = make_target(toy.honest())
+    target.bounds = (0.2, 0.8)
+    assert len(target.predict(samples.images.clamp(0.2, 0.8))) == 400
+
+
 def test_a_target_refuses_pixels_out_of_bounds(make_target, samples):
     with pytest.raises(TargetError, match=r"expected pixels in \[0, 1\]"):
         make_target(toy.honest()).predict(samples.images + 1)

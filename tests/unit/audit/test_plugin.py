@@ -190,12 +190,22 @@ def test_item_that_does_not_end_in_one_verdict_is_not_green(toy_audit, body, sta
         pytest.param({"target": "nobody"}, [], "*PolicyError: *target: expected one of *nobody*", id="policy typo"),
         pytest.param({}, ["--target", "nobody"], "*PolicyError: --target: expected one of *", id="unknown target"),
         pytest.param({}, ["--only", "EVA-999"], "*PolicyError: --only: expected one of *", id="unknown requirement"),
-        pytest.param({}, ["--device", "abacus"], "*TargetError: --device: expected a device*", id="unknown device"),
+        pytest.param(
+            {}, ["--device", "abacus"], "*TargetError: --device: expected cpu, cuda or mps*", id="unknown device"
+        ),
+        pytest.param(
+            {"targets": {"honest": {"factory": "tests.unit.toy:onest"}}},
+            [],
+            "*PolicyError: targets.honest.factory: expected an importable*",
+            id="factory typo",
+        ),
         pytest.param({}, ["-k", "EVA"], "*exactly one test item*use --only*", id="-k"),
         pytest.param({}, ["-n", "2"], "*-n: an audit runs in one process*", id="xdist"),
     ],
 )
 def test_bad_input_is_exit_4_and_leaves_no_report(toy_audit, change, options, message):
+    if "targets" in change:
+        toy_audit.policy["requirements"] = [toy_audit.requirement("ARTF-001")]
     toy_audit.policy |= change
     result = toy_audit.audit(*options)
     assert result.ret == 4
@@ -330,3 +340,33 @@ def test_retrain_compares_with_the_released_weights(toy_audit, recipe, identical
     assert comparison["agreement"] == agreement
     text = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
     assert ("bit for bit the same weights" if identical else "other weights") in text
+
+
+def test_policy_outside_the_repository_is_audited_and_its_path_kept_out(toy_audit, tmp_path_factory):
+    toy_audit.audit("--only", "PERF-001")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "copy.yaml"
+    elsewhere.write_text((toy_audit.root / "policies/toy.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    result = toy_audit.audit("--only", "PERF-001", "--policy", str(elsewhere))
+    assert result.ret == 0
+    assert toy_audit.report()["policy"]["path"] == "copy.yaml"
+    for name in ("report.html", "audit.json", "junit.xml"):
+        assert str(elsewhere.parent) not in (toy_audit.root / "reports/latest" / name).read_text(encoding="utf-8")
+
+
+def test_waiver_opens_a_whole_audit_for_the_register_tells_it(toy_audit):
+    waive(toy_audit, "EVA-001")
+    toy_audit.policy["requirements"] = [toy_audit.requirement(name) for name in ("PERF-001", "EVA-001", "REG-001")]
+    assert toy_audit.audit("--target", "fragile").ret == 0
+    cells = toy_audit.report()["stride_matrix"]["rows"][0]["cells"]
+    assert cells["T"]["state"] == "waived"
+
+
+def test_infinite_loss_is_shown_as_such(toy_audit):
+    toy_audit.policy["requirements"] = [toy_audit.requirement("PERF-001")]
+    toy_audit.policy["targets"]["infinite"] = {"factory": "tests.unit.toy:infinite"}
+    trigger = {"size": 6, "value": 0.5, "target_class": 1}
+    toy_audit.policy["exhibits"] = {"scenarios": [{"label": "infinite", "target": "infinite", "trigger": trigger}]}
+    toy_audit.audit()
+    (row,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "scenario"]
+    assert row["loss"] is None
+    assert ">infinite<" in (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")

@@ -156,6 +156,9 @@ def test_mistake_is_one_line_that_says_where_and_what(tmp_path, path, value, mes
         pytest.param("- 1\n", r"\(top level\): Input should be a valid dictionary", id="a list"),
         pytest.param("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor", id="a tag"),
         pytest.param("", r"\(top level\)", id="empty file"),
+        pytest.param("a: 2027-02-30\n", "expected YAML, got: day is out of range", id="no such day"),
+        pytest.param("a: !!int x\n", "expected YAML, got", id="no number"),
+        pytest.param("[" * 3000, "expected YAML, got", id="too deep"),
     ],
 )
 def test_file_that_is_no_policy_is_refused(tmp_path, text, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from audit.errors import PolicyError
 from audit.policy import load_policy
 from audit.records import Status, Stride
-from audit.register import Register, cell_count, findings, matrix, read_register
+from audit.register import Register, Seen, cell_count, findings, matrix, read_register
 
 ROOT = Path(__file__).parents[3]
 KNOWN = frozenset({"EVA-001", "EVA-002"})
@@ -33,8 +34,8 @@ def register(**changes):
     )
 
 
-def rules(claimed, verdicts):
-    return [finding.rule for finding in findings(claimed, verdicts, KNOWN, "stride.yaml")]
+def rules(claimed, verdicts, **seen):
+    return [finding.rule for finding in findings(claimed, Seen(verdicts, KNOWN, **seen), "stride.yaml")]
 
 
 @pytest.mark.parametrize(
@@ -84,22 +85,44 @@ def test_malformed_threat_is_a_policy_error(tmp_path, threat, message):
 def test_shipped_register_answers_every_cell_and_names_known_requirements():
     policy = load_policy(ROOT / "policies/mnist.yaml", ROOT).policy
     known = frozenset(one.id for one in policy.requirements)
+    elements = next(one.elements for one in policy.requirements if one.id == "REG-001")
     claimed = read_register(ROOT / "policies/stride.yaml")
     assert cell_count(claimed) == 30
-    assert findings(claimed, dict.fromkeys(known, Status.MET), known, "stride.yaml") == []
+    assert findings(claimed, Seen(dict.fromkeys(known, Status.MET), known, elements=elements), "stride.yaml") == []
 
 
 def test_control_register_has_its_hole_even_when_all_is_met():
     holes = findings(
-        read_register(ROOT / "policies/controls/stride-with-a-hole.yaml"), {}, KNOWN, "stride-with-a-hole.yaml"
+        read_register(ROOT / "policies/controls/stride-with-a-hole.yaml"), Seen({}, KNOWN), "stride-with-a-hole.yaml"
     )
     assert {finding.rule for finding in holes} == {"unanswered", "unknown", "unproved"}
 
 
 def test_matrix_words_every_cell():
-    row = matrix(register(), {"EVA-001": Status.NOT_MET})["rows"][0]
+    row = matrix(register(), Seen({"EVA-001": Status.NOT_MET}, KNOWN))["rows"][0]
     assert [row["cells"][category.value]["state"] for category in Stride] == [
         "not applicable",
         "refuted",
         *["not applicable"] * 4,
     ]
+
+
+def test_missing_element_is_a_hole():
+    verdicts = {"EVA-001": Status.MET}
+    assert rules(register(), verdicts, elements=("model-file",)) == []
+    assert rules(register(), verdicts, elements=("model-file", "inference")) == ["missing"]
+
+
+def test_acceptance_out_of_date_is_a_hole():
+    accepted = {"id": "T-FILE-T-1", "threat": "Somebody replaces the weight file.", "status": "accepted"}
+    claimed = register(T=[accepted | {"owner": "someone", "reason": "a reason", "expires": "2026-06-30"}])
+    assert rules(claimed, {}, today=date(2026, 6, 30)) == []
+    assert rules(claimed, {}, today=date(2026, 7, 1)) == ["expired"]
+
+
+def test_waived_requirement_neither_refutes_nor_proves_and_the_cell_says_so():
+    verdicts, waived = {"EVA-001": Status.NOT_MET, "EVA-002": Status.NOT_RUN}, frozenset({"EVA-001"})
+    assert rules(register(), verdicts) == ["refuted", "unproved"]
+    assert rules(register(), verdicts, waived=waived) == []
+    row = matrix(register(), Seen(verdicts, KNOWN, waived))["rows"][0]
+    assert row["cells"]["T"]["state"] == "waived"

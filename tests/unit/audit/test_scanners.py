@@ -15,11 +15,12 @@ from audit.policy import load_policy
 from audit.process import find_tool, run
 from audit.records import Status
 from audit.scanners import CODE_SCANNERS, Bandit, PipAudit, Semgrep
+from audit.scanners import pip_audit as pip_audit_module
 from audit.scanners.comments import suppressions
 from audit.scanners.interface import Acceptance, PackageException, Scan
 
 ROOT = Path(__file__).parents[3]
-SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep/ml-security.yaml")}
+SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep")}
 PLANT = (ROOT / "policies/controls/vulnerable.py.txt").read_text(encoding="utf-8")
 
 
@@ -109,16 +110,52 @@ def test_acceptance_holds_for_its_rule_and_path_only(folder):
     assert [one.what for one in scan.suppressions] == ["B307"]
 
 
-def test_suppression_is_listed_and_without_a_reason_it_is_a_finding(tmp_path):
+def test_suppression_is_listed_and_without_rule_or_reason_it_is_a_finding(tmp_path):
     (tmp_path / "a.py").write_text(
-        'x = 1  # nosec B101  # a reason long enough\ny = 2  # nosec\nz = "# nosec in a string"\n', encoding="utf-8"
+        "x = 1  # nosec B101  # a reason long enough\ny = 2  # nosec\nz = '# nosec in a string'\n"
+        "w = 3  # nosec B102\nv = 4  # nosec  # a reason but no rule\n",
+        encoding="utf-8",
     )
     listed, findings = suppressions(tmp_path, ["a.py"], "nosec", "bandit")
     assert [(one.line, one.what, one.reason) for one in listed] == [
         (1, "B101", "a reason long enough"),
-        (2, "everything", "none"),
+        (2, "", "none"),
+        (4, "B102", "none"),
+        (5, "", "a reason but no rule"),
     ]
-    assert [finding.line for finding in findings] == [2]
+    assert [finding.line for finding in findings] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# nosec",
+        "# nosecurity, NOSEM",
+        "# nosec_B307 reviewed",
+        "# nosem",
+        "# NOSEMGREP",
+        "# type: ignore nosemgrep",
+        "# nosec B101  # another rule than the one that fires",
+    ],
+)
+def test_loose_suppression_has_no_effect(tmp_path, comment):
+    """Bandit and semgrep honour all of these on their own, and nobody would see it."""
+    (tmp_path / "a.py").write_text(f"def f(text):\n    return eval(text)  {comment}\n", encoding="utf-8")
+    assert "B307" in {finding.rule for finding in SCANNERS["bandit"].scan(tmp_path, ["a.py"], ROOT).findings}
+    if "nosem" in comment.lower():
+        found = SCANNERS["semgrep"].scan(tmp_path, ["a.py"], ROOT).findings
+        assert "evaluated-code" in {finding.rule for finding in found}
+
+
+def test_suppression_with_rule_and_reason_lifts_its_own_finding_only(tmp_path):
+    source = (
+        "import pickle  # nosec B403  # a reason long enough\n\n\ndef f(text):\n"
+        "    return eval(text)  # nosec B307  # a reason long enough\n\n\ndef g(text):\n    return eval(text)\n"
+    )
+    (tmp_path / "a.py").write_text(source, encoding="utf-8")
+    scan = SCANNERS["bandit"].scan(tmp_path, ["a.py"], ROOT)
+    assert [(finding.rule, finding.line) for finding in scan.findings] == [("B307", 9)]
+    assert len(scan.suppressions) == 2
 
 
 def test_our_own_tree_has_at_most_four_suppressions():
@@ -129,12 +166,13 @@ def test_our_own_tree_has_at_most_four_suppressions():
     assert len(listed) <= 4
 
 
-def dependency(scan):
-    requirement = next(
-        one for one in load_policy(ROOT / "policies/digits.yaml", ROOT).policy.requirements if one.id == "DEP-001"
-    )
-    stand_in = PipAudit().parse((ROOT / requirement.control.report).read_text(encoding="utf-8"))
-    return judge("DEP-001", requirement.bound, dependency_evidence(requirement, scan, stand_in))
+def requirement():
+    policy = load_policy(ROOT / "policies/digits.yaml", ROOT).policy
+    return next(one for one in policy.requirements if one.id == "DEP-001")
+
+
+def dependency(scan, root=ROOT):
+    return judge("DEP-001", requirement().bound, dependency_evidence(requirement(), scan, root))
 
 
 def pip_audit(*packages):
@@ -172,10 +210,39 @@ def test_unreadable_dependency_report_is_a_failure(text):
         PipAudit().parse(text)
 
 
-def test_service_out_of_reach_is_a_failure(tmp_path, monkeypatch):
-    fake_tool(tmp_path, monkeypatch, "pip-audit", "import sys; sys.exit('ConnectionError: no route')")
-    with pytest.raises(ScannerFailed, match=r"gave no answer \(ConnectionError: no route\)"):
-        PipAudit().scan(tmp_path)
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Give a function that puts a program of ours in the place of pip-audit."""
+
+    def put(script):
+        (tmp_path / "stand_in.py").write_text(script, encoding="utf-8")
+        monkeypatch.setattr(pip_audit_module, "COMMAND", (sys.executable, str(tmp_path / "stand_in.py")))
+        return PipAudit().scan(tmp_path)
+
+    return put
+
+
+def test_service_out_of_reach_means_that_nothing_was_examined(stand_in):
+    with pytest.raises(ScannerMissing, match=r"gave no answer \(ConnectionError: no route\)"):
+        stand_in("import sys; sys.exit('ConnectionError: no route')")
+
+
+def test_garbage_of_the_dependency_scanner_is_a_failure(stand_in):
+    with pytest.raises(ScannerFailed, match="expected its JSON report"):
+        stand_in("print('all is well')")
+
+
+def test_package_that_the_scanner_does_not_mention_was_not_audited(stand_in):
+    scan = stand_in('print(\'{"dependencies": [{"name": "Torch", "version": "2.15.0", "vulns": []}]}\')')
+    assert "numpy" in {one.package for one in scan.skipped}
+    assert "torch" not in {one.package for one in scan.skipped}
+    assert dependency(scan).status is Status.NOT_RUN
+
+
+def test_unreadable_stand_in_report_does_not_hide_a_vulnerable_package(tmp_path):
+    verdict = dependency(pip_audit(VULNERABLE, SKIPPED), root=tmp_path)
+    assert verdict.status is Status.NOT_MET
+    assert verdict.evidence.control.status is Status.INCONCLUSIVE
 
 
 def test_exception_names_what_need_not_be_audited():

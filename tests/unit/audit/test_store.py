@@ -37,3 +37,18 @@ def test_pickled_arrays_are_neither_written_nor_read(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         store.put(KEY, {"after": np.array([object()])}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_bit_flip_ever_gets_out(tmp_path, seed):
+    """Whatever a flipped bit makes of the zip, the result is the stored one or none; zlib.error once escaped."""
+    store = Store(tmp_path)
+    stored = np.random.default_rng(seed).integers(0, 9, 200)
+    store.put(KEY, {"after": stored}, {"seconds": 1.5})
+    (file,) = tmp_path.glob("*.npz")
+    content = bytearray(file.read_bytes())
+    position = int(np.random.default_rng(seed + 1000).integers(len(content)))
+    content[position] ^= 1 << seed % 8
+    file.write_bytes(bytes(content))
+    found = store.get(KEY)
+    assert found is None or ("after" in found[0] and (found[0]["after"] == stored).all())

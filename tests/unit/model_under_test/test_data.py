@@ -112,6 +112,15 @@ def test_failed_download_is_unavailable_and_leaves_nothing(cache, monkeypatch):
     assert list((cache / "data").iterdir()) == []
 
 
+def test_tampered_download_is_an_integrity_error_and_no_reason_to_fall_back(monkeypatch):
+    def tampered(*arguments, **options):
+        raise RuntimeError("Error downloading train-images:\nTried mirror, got:\nFile not found or corrupted.\n")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", tampered)
+    with pytest.raises(IntegrityError, match="does not match its digest"):
+        data.mnist()
+
+
 def test_digits_are_pinned_disjoint_and_stratified():
     loaded = data.digits()
     assert [len(part) for part in (loaded.training, loaded.validation, loaded.audit)] == [827, 150, 820]
