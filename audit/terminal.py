@@ -64,5 +64,6 @@ class Terminal:
             str(Path.home()): "~",
         }
         for path, meaning in places.items():
-            text = text.replace(path, meaning)
+            if path.strip("/"):  # a container's home may be the root itself
+                text = text.replace(path, meaning)
         return text

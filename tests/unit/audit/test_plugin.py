@@ -370,3 +370,9 @@ def test_infinite_loss_is_shown_as_such(toy_audit):
     (row,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "scenario"]
     assert row["loss"] is None
     assert ">infinite<" in (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+
+
+def test_home_at_the_root_does_no_harm(toy_audit, monkeypatch):
+    monkeypatch.setenv("HOME", "/")
+    assert toy_audit.audit("--only", "PERF-001").ret == 0
+    assert toy_audit.report()["policy"]["path"] == "policies/toy.yaml"
