@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce, terminal.scrub
         )
     except AuditError as error:
-        raise pytest.UsageError(f"{type(error).__name__}: {terminal.scrub(str(error))}") from error
+        raise pytest.UsageError(f"{type(error).__name__}: {error}") from error
     config.stash[RUN] = run
     config.option.verbose = max(config.option.verbose, 1)
     config.option.tbstyle = "short"
