@@ -57,7 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
             config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce, terminal.scrub
         )
     except AuditError as error:
-        raise pytest.UsageError(f"{type(error).__name__}: {error}") from error
+        message = str(error).replace(f"{config.rootpath}/", "")  # relative within the repository, real elsewhere
+        raise pytest.UsageError(f"{type(error).__name__}: {message}") from error
     config.stash[RUN] = run
     config.option.verbose = max(config.option.verbose, 1)
     config.option.tbstyle = "short"
