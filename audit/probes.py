@@ -39,7 +39,7 @@ def examine_health(
         ),
         _logits_probe(first),
         _gradient_probe(target, few),
-        _noise_probe(laboratory, target, samples, threat_model, outcome, seed),
+        _noise_probe(laboratory.attacked(target, samples, Noise(), threat_model, seed), outcome),
     )
 
 
@@ -68,15 +68,7 @@ def _gradient_probe(target: TorchTarget, samples: Samples) -> Probe:
     )
 
 
-def _noise_probe(
-    laboratory: Laboratory,
-    target: TorchTarget,
-    samples: Samples,
-    threat_model: ThreatModel,
-    outcome: Outcome,
-    seed: int,
-) -> Probe:
-    noisy = laboratory.attacked(target, samples, Noise(), threat_model, seed)
+def _noise_probe(noisy: Outcome, outcome: Outcome) -> Probe:
     under_noise, under_attack = float(noisy.standing.mean()), float(outcome.standing.mean())
     return Probe(
         name="stronger than noise",
