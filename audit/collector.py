@@ -34,6 +34,10 @@ class Collector:
             self._verdicts.get(name) or _empty(name, Status.NOT_RUN, "its test did not run") for name in self._expected
         )
 
+    def find(self, requirement_id: str) -> Verdict | None:
+        """Return the verdict recorded for a requirement, if any."""
+        return self._verdicts.get(requirement_id)
+
     def statuses(self) -> dict[str, Status]:
         """Return the verdicts so far, for the register."""
         return {name: verdict.status for name, verdict in self._verdicts.items()}

@@ -29,8 +29,6 @@ from audit.scanners.interface import CodeScanner, DependencyScan, Scan
 from audit.session import AuditSession
 from audit.target import load_weights
 
-SHOWN_FINDINGS = 100
-
 
 def performance(requirement: PerformanceRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
     """Measure clean accuracy."""
@@ -143,7 +141,7 @@ def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
             files_tracked=len(tracked),
             lines_read=scan.lines_read,
         ),
-        findings=scan.findings[:SHOWN_FINDINGS],
+        findings=scan.findings,
         probes=coverage_probes(scan, files),
         control=_plant_control(requirement, session),
         suppressions=(*excluded, *scan.suppressions),
@@ -209,7 +207,7 @@ def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan
 
     return Evidence(
         measurement=measured if scan.findings or not_run is None else None,
-        findings=scan.findings[:SHOWN_FINDINGS],
+        findings=scan.findings,
         not_run=not_run,
         control=_control(requirement.control.report, requirement.bound, read_stand_in),
         tables={"audited": list(scan.audited), "skipped": [one.model_dump() for one in scan.skipped]},

@@ -212,9 +212,10 @@ class AuditHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Show the verdict instead of PASSED."""
-        if report.when != "call" or not report.passed or report.nodeid not in self._owners:
+        owner = self._owners.get(report.nodeid)
+        if report.when != "call" or not report.passed or owner is None:
             return None
-        verdict = next((Verdict.model_validate_json(str(v)) for n, v in report.user_properties if n == "verdict"), None)
+        verdict = self._run.collector.find(owner)
         return None if verdict is None else ("passed", ".", f"{verdict.status}: {verdict.reason}")
 
     @pytest.hookimpl(tryfirst=True)
@@ -227,13 +228,10 @@ class AuditHooks:
 
     def pytest_unconfigure(self) -> None:
         """Finish the report folder and say, as the last lines, the gate and where the report lies."""
-        complete = self._report is not None
-        self._run.close(complete=complete)
-        if self._report is not None and self._run.folder is not None:
-            shown = self._run.folder / "report.html"
-            inside = shown.is_relative_to(self._run.root)
+        page = self._run.close(complete=self._report is not None)
+        if self._report is not None and page is not None:
             self._terminal.write(self._report.gate.sentence)
-            self._terminal.write(f"report: {shown.relative_to(self._run.root) if inside else shown}")
+            self._terminal.write(f"report: {page}")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:

@@ -17,7 +17,6 @@ from audit import repository, scenarios
 from audit.choose import Choice, choose
 from audit.collector import Collector
 from audit.errors import PolicyError
-from audit.examine import SHOWN_FINDINGS
 from audit.judge import judge
 from audit.measure import Laboratory, Outcome
 from audit.policy import Scenario, load_waivers
@@ -31,6 +30,7 @@ from audit.store import Store
 
 WAIVERS = "policies/waivers.yaml"
 CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
+SHOWN_FINDINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class AuditRun:
             options=Options(
                 settings.target or policy.target,
                 settings.profile,
-                str(self.device),
+                self.device,
                 settings.offline,
                 settings.retrain,
                 self.collector.waived,
@@ -172,18 +172,24 @@ class AuditRun:
             as_json.write(report, self.folder / "audit.json")
         return report
 
-    def close(self, *, complete: bool) -> None:
-        """Point ``latest`` at a finished report; remove an unfinished one, so that nothing half-written stays."""
+    def close(self, *, complete: bool) -> Path | None:
+        """Point ``latest`` at a finished report; remove an unfinished one, so that nothing half-written stays.
+
+        Returns:
+            Where ``report.html`` lies, relative to the repository where it is inside; None if there is none.
+        """
         if self.folder is None:
-            return
-        if not complete or not (self.folder / "report.html").is_file():
+            return None
+        page = self.folder / "report.html"
+        if not complete or not page.is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
-            return
+            return None
         latest = self.folder.parent / "latest"
         scratch = self.folder.parent / f".latest.{os.getpid()}"
         scratch.unlink(missing_ok=True)
         scratch.symlink_to(self.folder.name)
         scratch.replace(latest)
+        return page.relative_to(self.root) if page.is_relative_to(self.root) else page
 
     def _check_names(self) -> None:
         policy, settings = self.choice.file.policy, self.settings

@@ -21,14 +21,14 @@ from audit.target import TorchTarget, build_target
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line chose."""
+    """What the command line chose, and which requirements are waived."""
 
     target: str
-    profile: Profile = Profile.QUICK
-    device: str = "auto"
-    offline: bool = False
-    retrain: bool = False
-    waived: frozenset[str] = frozenset()
+    profile: Profile
+    device: torch.device
+    offline: bool
+    retrain: bool
+    waived: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class AuditSession:
         self.announce(f"weights of {recipe} on {self.dataset.name}: from the cache, or trained now")
         with self.foreground():
             trained: Any = trainer(
-                recipe, self.dataset.source, device=self.options.device, retrain=self.options.retrain
+                recipe, self.dataset.source, device=str(self.options.device), retrain=self.options.retrain
             )
         self.notes.extend(trained.notes)
         for note in trained.notes:
@@ -151,7 +151,7 @@ class AuditSession:
             weights.sha256 if weights else None,
             classes=self.dataset.classes,
             bounds=spec.bounds,
-            device=choose_device(self.options.device),
+            device=self.options.device,
         )
 
     def _spec(self, name: str) -> TargetSpec:

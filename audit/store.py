@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from audit.files import write_atomically
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -48,14 +49,7 @@ class Store:
         text = json.dumps(dict(description), allow_nan=False).encode()
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays, description=np.frombuffer(text, dtype=np.uint8))
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        try:
-            scratch.write_bytes(buffer.getvalue())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_atomically(self._path(key), buffer.getvalue())
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         address = hashlib.sha256(json.dumps(dict(key), sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_under_test import artifact
 from model_under_test.errors import DatasetUnavailable, IntegrityError, RecipeError
 
 CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
@@ -183,7 +184,7 @@ def _from_root(folder: Path, cached: Path) -> dict[str, bytes]:
         if copy.is_file():
             _verified(copy, pinned, f"delete {copy}: it is copied again from {MNIST_VARIABLE}")
         else:
-            _write_atomically(copy, found[name])
+            artifact.write(copy, found[name])
     return found
 
 
@@ -220,7 +221,7 @@ def _download(cached: Path) -> None:
                 f"({str(error).splitlines()[0]}); set {MNIST_VARIABLE} to a folder that holds MNIST/raw/*-ubyte.gz"
             ) from error
         for name in MNIST_FILES:
-            _write_atomically(cached / name, (Path(scratch) / "MNIST" / "raw" / name).read_bytes())
+            artifact.write(cached / name, (Path(scratch) / "MNIST" / "raw" / name).read_bytes())
 
 
 @contextmanager
@@ -232,10 +233,3 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content)
-    scratch.replace(path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from audit.files import write_atomically
 from audit.records import Report
 
 
@@ -15,6 +15,4 @@ def render(report: Report) -> str:
 
 def write(report: Report, path: Path) -> None:
     """Write the JSON atomically."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(render(report), encoding="utf-8")
-    scratch.replace(path)
+    write_atomically(path, render(report).encode())

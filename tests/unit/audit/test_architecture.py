@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 ROOMS = (
     ("errors",),
     ("records",),
-    ("metrics", "process", "yaml_files", "store", "gate", "judge", "progress"),
+    ("metrics", "process", "files", "yaml_files", "store", "gate", "judge", "progress"),
     ("repository", "loading", "register"),
     ("target", "attacks", "scanners"),
     ("requirements", "measure", "artifacts", "provenance"),
