@@ -20,7 +20,7 @@ from audit.records import ControlResult, Finding, Severity, Status
 
 TOOL = "safe loading"
 CHILD_SECONDS = 60.0
-Loader = Callable[[Path, str], object]  # raises IntegrityError for what it refuses
+Loader = Callable[[Path, str | None], object]  # raises IntegrityError for what it refuses
 _UNPICKLE = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
 _UNPICKLE_ZIP = "import pickle, sys, zipfile; pickle.loads(zipfile.ZipFile(sys.argv[1]).read('archive/data.pkl'))"
 
@@ -50,8 +50,10 @@ def planted_files(folder: Path, marker: Path) -> dict[str, Path]:
     return written
 
 
-def weight_findings(path: Path, sha256: str, shown: str, load: Loader) -> list[Finding]:
-    """Return what is wrong with the target's own weight file: unreadable, another digest, not safetensors."""
+def weight_findings(path: Path, sha256: str | None, shown: str, load: Loader) -> list[Finding]:
+    """Return what is wrong with the target's own weight file: not pinned, unreadable, another digest, refused."""
+    if sha256 is None:
+        return [_finding("unpinned", shown, "the policy pins no SHA-256, so other weights would pass for these")]
     try:
         load(path, sha256)
     except IntegrityError as error:

@@ -39,17 +39,22 @@ def choose(option: str, root: Path, *, offline: bool) -> Choice:
         name = str(path.relative_to(root.resolve())) if path.is_relative_to(root.resolve()) else path.name
         file = load_policy(root / option, root)
         try:
-            return Choice(file, name, load_dataset(file.policy.dataset, offline=offline), f"{name}, as named")
+            return Choice(file, name, _data(file, root, offline=offline), f"{name}, as named")
         except DataMissing as error:
             raise DataError(f"{name}: {error}") from error
     passed_over: list[str] = []
     for name in AUTO:
         file = load_policy(root / name, root)
         try:
-            dataset = load_dataset(file.policy.dataset, offline=offline)
+            dataset = _data(file, root, offline=offline)
         except DataMissing as error:
             passed_over.append(f"{name} passed over: {error}")
             continue
         because = "; ".join(passed_over) or f"{dataset.name} was found"
         return Choice(file, name, dataset, f"{name}, chosen by auto ({because})")
     raise DataError(f"--policy auto: no policy has its data here: {'; '.join(passed_over)}")
+
+
+def _data(file: PolicyFile, root: Path, *, offline: bool) -> Dataset:
+    policy = file.policy
+    return load_dataset(policy.dataset_factory, root, offline=offline, hold_out=policy.fits_networks)

@@ -8,100 +8,59 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audit import artifacts, measure, register
+from audit import artifacts, outcome, register
 from audit.errors import ScannerFailed, ScannerMissing
 from audit.judge import compare, describe
-from audit.loading import Samples
-from audit.measure import Outcome
-from audit.probes import examine_health
+from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
 from audit.repository import tracked_files
 from audit.requirements import (
     ArtifactRequirement,
+    BuiltinControl,
     DependencyRequirement,
-    EvasionRequirement,
     PerformanceRequirement,
     PoisoningRequirement,
     RegisterRequirement,
     StaticRequirement,
+    TargetControl,
 )
 from audit.scanners.interface import CodeScanner, DependencyScan, Scan
 from audit.session import AuditSession
-from audit.target import load_weights
+from audit.weights import load_weights
 
 
 def performance(requirement: PerformanceRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
     """Measure clean accuracy."""
     laboratory, bound = session.laboratory, requirement.bound
-    outcome = laboratory.clean(session.target(), session.samples(requirement.samples))
+    measured = laboratory.clean(session.target(), session.samples(requirement.samples))
     control = requirement.control
 
     def measure_control() -> Measurement:
-        bad = laboratory.clean(session.target(control.target), session.samples(control.samples))
-        return measure.accuracy(bad, bound)
+        bad = laboratory.clean(session.control_target(control), session.samples(control.samples))
+        return outcome.accuracy(bad, bound)
 
     evidence = Evidence(
-        measurement=measure.accuracy(outcome, bound), control=_control(control.target, bound, measure_control)
+        measurement=outcome.accuracy(measured, bound),
+        control=control_result(control_name(control), bound, measure_control),
     )
-    return evidence, outcome
-
-
-def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
-    """Measure robust accuracy under the requirement's attack, white-box, with probes."""
-    samples = session.samples(requirement.samples)
-    outcome, measurement = _attacked(requirement, session, session.target_name, samples)
-    control = requirement.control
-
-    def measure_control() -> Measurement:
-        return _attacked(requirement, session, control.target, session.samples(control.samples))[1]
-
-    evidence = Evidence(
-        measurement=measurement,
-        probes=_health(requirement, session, samples, outcome),
-        control=_control(control.target, requirement.bound, measure_control),
-    )
-    return evidence, outcome
-
-
-def _health(
-    requirement: EvasionRequirement, session: AuditSession, samples: Samples, outcome: Outcome
-) -> tuple[Probe, ...]:
-    target, threat_model, seed = session.target(), requirement.threat_model, requirement.seed
-    try:
-        return examine_health(session.laboratory, target, samples, threat_model, outcome, seed)
-    except Exception as error:  # a probe that breaks is a doubt; it must not cost the measurement
-        return (Probe(name="health checks", passed=False, detail=f"{type(error).__name__}: {error}"),)
-
-
-def _attacked(
-    requirement: EvasionRequirement, session: AuditSession, name: str, samples: Samples
-) -> tuple[Outcome, Measurement]:
-    outcome = session.laboratory.attacked(
-        session.target(name), samples, requirement.attack, requirement.threat_model, requirement.seed
-    )
-    settings = {
-        "attack": requirement.attack.model_dump(mode="json"),
-        "norm": requirement.threat_model.norm.value,
-        "eps": requirement.threat_model.eps,
-    }
-    return outcome, measure.robust_accuracy(outcome, requirement.bound, requirement.seed, **settings)
+    return evidence, measured
 
 
 def poisoning(requirement: PoisoningRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
     """Measure the attack success rate of the trigger on images of other classes."""
     laboratory, bound, trigger = session.laboratory, requirement.bound, requirement.trigger
-    outcome = laboratory.triggered(session.target(), session.samples(requirement.samples), trigger)
+    measured = laboratory.triggered(session.target(), session.samples(requirement.samples), trigger)
     control = requirement.control
 
     def measure_control() -> Measurement:
         bad = laboratory.triggered(session.target(control.target), session.samples(control.samples), trigger)
-        return measure.attack_success_rate(bad, bound, trigger)
+        return outcome.attack_success_rate(bad, bound, trigger)
 
     evidence = Evidence(
-        measurement=measure.attack_success_rate(outcome, bound, trigger),
-        control=_control(control.target, bound, measure_control),
+        measurement=outcome.attack_success_rate(measured, bound, trigger),
+        control=control_result(control.target, bound, measure_control),
     )
-    return evidence, outcome
+    return evidence, measured
 
 
 def artifact(requirement: ArtifactRequirement, session: AuditSession) -> Evidence:
@@ -174,7 +133,7 @@ def _plant_control(requirement: StaticRequirement, session: AuditSession) -> Con
             found = scanner.scan(Path(name), ["planted.py"], session.root).findings
         return _count(found, 1, rules=sorted({finding.rule for finding in found}))
 
-    return _control(f"planted {requirement.control.plant}", requirement.bound, scan_plant)
+    return control_result(f"planted {requirement.control.plant}", requirement.bound, scan_plant)
 
 
 def dependency(requirement: DependencyRequirement, session: AuditSession) -> Evidence:
@@ -209,7 +168,7 @@ def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan
         measurement=measured if scan.findings or not_run is None else None,
         findings=scan.findings,
         not_run=not_run,
-        control=_control(requirement.control.report, requirement.bound, read_stand_in),
+        control=control_result(requirement.control.report, requirement.bound, read_stand_in),
         tables={"audited": list(scan.audited), "skipped": [one.model_dump() for one in scan.skipped]},
     )
 
@@ -231,7 +190,7 @@ def stride_register(
     evidence = Evidence(
         measurement=_count(found, register.cell_count(claimed), cells=register.cell_count(claimed)),
         findings=tuple(found),
-        control=_control(control, requirement.bound, read_hollow),
+        control=control_result(control, requirement.bound, read_hollow),
     )
     return evidence, register.matrix(claimed, seen)
 
@@ -242,7 +201,7 @@ def _count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:
     return Measurement(metric=Metric.FINDINGS, value=value, low=value, high=value, n=n, settings=settings)
 
 
-def _control(name: str, bound: Bound, check: Callable[[], Measurement]) -> ControlResult:
+def control_result(name: str, bound: Bound, check: Callable[[], Measurement]) -> ControlResult:
     """Judge a control; one that breaks is INCONCLUSIVE, and never costs the measurement beside it."""
     try:
         measurement = check()
@@ -252,3 +211,8 @@ def _control(name: str, bound: Bound, check: Callable[[], Measurement]) -> Contr
     rules = measurement.settings.get("rules")
     found = f": {', '.join(rules)}" if rules else ""
     return ControlResult(name=name, status=compare(bound, measurement), detail=describe(bound, measurement) + found)
+
+
+def control_name(control: TargetControl | BuiltinControl) -> str:
+    """Return what the report calls the control."""
+    return control.target if isinstance(control, TargetControl) else f"builtin {control.builtin}"

@@ -25,18 +25,24 @@ def judge(requirement_id: str, bound: Bound, evidence: Evidence) -> Verdict:
 
 def margin(bound: Bound, measurement: Measurement) -> float:
     """Return how far the interval's worse end clears the bound; negative when it does not."""
-    if bound.at_least is not None:
-        return measurement.low - bound.at_least
-    return bound.limit - measurement.high
+    return worse_end(bound, measurement.low, measurement.high)
+
+
+def worse_end(bound: Bound, low: float, high: float) -> float:
+    """Return how far the worse end of an interval clears the bound."""
+    return low - bound.limit if bound.at_least is not None else bound.limit - high
+
+
+def better_end(bound: Bound, low: float, high: float) -> float:
+    """Return how far the better end of an interval clears the bound."""
+    return high - bound.limit if bound.at_least is not None else bound.limit - low
 
 
 def compare(bound: Bound, measurement: Measurement) -> Status:
     """Return MET if the worse end clears the bound, NOT_MET if the better end misses it, else INCONCLUSIVE."""
     if margin(bound, measurement) >= 0:
         return Status.MET
-    better = measurement.high if bound.at_least is not None else measurement.low
-    misses = better < bound.limit if bound.at_least is not None else better > bound.limit
-    return Status.NOT_MET if misses else Status.INCONCLUSIVE
+    return Status.NOT_MET if better_end(bound, measurement.low, measurement.high) < 0 else Status.INCONCLUSIVE
 
 
 def describe(bound: Bound, measurement: Measurement) -> str:
@@ -64,9 +70,15 @@ def _decide(bound: Bound, evidence: Evidence) -> tuple[Status, str]:
     if evidence.not_run is not None:
         return Status.NOT_RUN, evidence.not_run
     if status is Status.INCONCLUSIVE:
-        return status, f"{figures}: the interval straddles the bound; more samples would decide"
+        return status, f"{figures}: the interval straddles the bound; {_remedy(measurement)}"
     doubts = _doubts(evidence)
     return (Status.INCONCLUSIVE, f"{figures}, but {'; '.join(doubts)}") if doubts else (status, figures)
+
+
+def _remedy(measurement: Measurement) -> str:
+    if measurement.would_decide is None:
+        return "more samples would hardly decide"
+    return f"about {measurement.would_decide:,} samples would probably decide"
 
 
 def _first_finding(evidence: Evidence) -> str:

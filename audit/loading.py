@@ -1,13 +1,19 @@
-"""Foreign code at the edge: resolving ``package.module:function`` and the dataset a policy names.
+"""Foreign code at the edge: resolving the functions a policy names, and the dataset that one of them returns.
 
 Code named in a policy is trusted, exactly like the policy itself: the audit runs it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,78 +22,104 @@ from torch import Tensor
 from audit.errors import DataError, DataMissing, PolicyError
 
 SUBSET_SEED = 1_234
+HELD_OUT = 0.2  # share of the data kept from judging where something has to be fitted on it
+MOST_HELD_OUT = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Images (N, C, H, W) float32 in the target's bounds and their true labels (N,) int64."""
+    """Images (N, C, H, W) float32 in the target's bounds; true labels (N,) int64; places in the data (N,) int64."""
 
     images: Tensor
     labels: Tensor
+    index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __post_init__(self) -> None:
+        """Number the samples where nobody did."""
+        if len(self.index) != len(self.labels):
+            object.__setattr__(self, "index", torch.arange(len(self.labels)))
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)
 
     def subset(self, count: int | None) -> Samples:
-        """Return at most ``count`` samples in a fixed random order; all, in their own order, for None.
+        """Return at most ``count`` samples in a fixed random order, all for None; smaller subsets begin larger ones.
 
         Random, because files are often sorted: the first half of MNIST's test file is easier than the second.
         """
-        if count is None or count >= len(self):
-            return self
-        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(SUBSET_SEED))[:count]
-        return Samples(self.images[chosen], self.labels[chosen])
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(SUBSET_SEED))
+        return self.at(order[:count])
 
     def where(self, keep: Tensor) -> Samples:
         """Return the samples at which the boolean (N,) tensor ``keep`` is true."""
-        return Samples(self.images[keep], self.labels[keep])
+        return self.at(keep)
+
+    def at(self, rows: Tensor | slice) -> Samples:
+        """Return the samples at these rows."""
+        return Samples(self.images[rows], self.labels[rows], self.index[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The data of a policy. Only ``audit`` is judged on; ``source`` is the factory's own object, for the trainer."""
+    """The data of a policy.
+
+    Only ``audit`` is judged on. ``fitting`` is disjoint from it, for networks that the audit fits itself; None where
+    nothing needs it. ``source`` is the factory's own object, for the trainer.
+    """
 
     name: str
     classes: int
     digest: str
     audit: Samples
+    fitting: Samples | None
     source: Any
 
 
-def resolve(reference: str, where: str) -> Callable[..., Any]:
-    """Import ``package.module:function``.
+def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
+    """Import ``package.module:function`` or ``path/to/file.py:function``, the path relative to ``root``.
 
     Raises:
         PolicyError: the module or the function does not exist.
     """
-    module, _, function = reference.partition(":")
+    module, _, function = reference.rpartition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        found = getattr(
+            _load_file(root / module) if module.endswith(".py") else importlib.import_module(module), function
+        )
+    except (ImportError, AttributeError, OSError, SyntaxError) as error:
         raise PolicyError(
-            f"{where}: expected an importable package.module:function, got {reference!r} ({error})"
+            f"{where}: expected an importable package.module:function or path/to/file.py:function, "
+            f"got {reference!r} ({error})"
         ) from error
     if not callable(found):
         raise PolicyError(f"{where}: expected a function, got {reference!r}, a {type(found).__name__}")
     return found  # type: ignore[no-any-return]  # callable() proves no signature
 
 
-def load_dataset(reference: str, *, offline: bool) -> Dataset:
+def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -> Dataset:
     """Call a dataset factory and check what it returns.
 
-    The factory is called with ``offline=`` and returns an object with ``name``, ``classes``, ``digest`` and ``audit``,
-    the last with ``images`` and ``labels``. It raises FileNotFoundError where the data are not to be had; any other
-    error means that they are damaged.
+    The factory is called, with ``offline=`` if it takes that, and returns either a pair of images and labels, or an
+    object with ``audit`` (that pair as attributes ``images`` and ``labels``) and, where it has them, ``name``,
+    ``classes``, ``digest`` and ``training``. Images are (N, C, H, W) floating point, labels (N,) integers; tensors or
+    arrays. It raises FileNotFoundError where the data are not to be had; any other error means that they are damaged.
+
+    Args:
+        reference: the factory.
+        root: where a path in it begins.
+        offline: whether it must not try the network.
+        hold_out: whether something will be fitted on data that are not judged. Then ``fitting`` is the training split,
+            or a fixed random share of the audit split where there is none.
 
     Raises:
         DataMissing: the data are not on this machine and cannot be fetched.
         DataError: the data are damaged or malformed.
     """
-    factory = resolve(reference, "dataset")
+    factory = resolve(reference, "dataset", root)
     try:
-        source = factory(offline=offline)
-        return Dataset(source.name, source.classes, source.digest, _samples(source, reference), source)
+        source = factory(offline=offline) if "offline" in inspect.signature(factory).parameters else factory()
+        return _dataset(source, reference, hold_out=hold_out)
     except FileNotFoundError as error:
         raise DataMissing(str(error)) from error
     except DataError:
@@ -96,15 +128,63 @@ def load_dataset(reference: str, *, offline: bool) -> Dataset:
         raise DataError(f"{reference}: {type(error).__name__}: {error}") from error
 
 
-def _samples(source: Any, reference: str) -> Samples:
-    images, labels = source.audit.images, source.audit.labels
-    where = f"{reference}: audit split"
-    if images.ndim != 4 or images.dtype != torch.float32:
-        raise DataError(f"{where}: expected images (N, C, H, W) float32, got {tuple(images.shape)} {images.dtype}")
-    if labels.shape != (len(images),) or labels.dtype != torch.int64:
-        raise DataError(f"{where}: expected labels ({len(images)},) int64, got {tuple(labels.shape)} {labels.dtype}")
-    if not len(labels) or int(labels.min()) < 0 or int(labels.max()) >= source.classes:
-        raise DataError(f"{where}: expected at least one label, all in 0..{source.classes - 1}")
+def _dataset(source: Any, reference: str, *, hold_out: bool) -> Dataset:
+    audit = _samples(source if isinstance(source, tuple) else source.audit, f"{reference}: audit split")
+    training = getattr(source, "training", None)
+    fitting = None
+    if hold_out and training is not None:
+        fitting = _samples(training, f"{reference}: training split").subset(MOST_HELD_OUT)
+    elif hold_out:
+        shuffled, kept = audit.subset(None), min(int(HELD_OUT * len(audit)), MOST_HELD_OUT)
+        fitting, audit = shuffled.at(slice(0, kept)), shuffled.at(slice(kept, None))
+    classes = getattr(source, "classes", None) or max(int(audit.labels.max()) + 1, 2)
+    if int(audit.labels.max()) >= classes:
+        raise DataError(f"{reference}: audit split: expected labels in 0..{classes - 1}, got {int(audit.labels.max())}")
+    digest = getattr(source, "digest", None) or _digest(audit)
+    return Dataset(getattr(source, "name", None) or reference, classes, digest, audit, fitting, source)
+
+
+def _samples(split: Any, where: str) -> Samples:
+    images, labels = split if isinstance(split, tuple) else (split.images, split.labels)
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if images.ndim != 4 or not images.is_floating_point():
+        raise DataError(
+            f"{where}: expected images (N, C, H, W) of floating point, got {tuple(images.shape)} {images.dtype}; "
+            "convert bytes with images / 255, and add the channel with images[:, None]"
+        )
+    if labels.shape != (len(images),) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise DataError(
+            f"{where}: expected labels ({len(images)},) of integers, got {tuple(labels.shape)} {labels.dtype}"
+        )
+    if not len(labels) or int(labels.min()) < 0:
+        raise DataError(f"{where}: expected at least one label, none below 0")
     if not bool(torch.isfinite(images).all()):
         raise DataError(f"{where}: expected finite pixels")
-    return Samples(images, labels)
+    return Samples(images.float().contiguous(), labels.long())
+
+
+def _digest(samples: Samples) -> str:
+    digest = hashlib.sha256(samples.images.numpy().tobytes())
+    digest.update(samples.labels.numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Import a Python file that belongs to no package; files beside it can be imported by it."""
+    name = f"_named_in_a_policy_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

@@ -2,17 +2,18 @@
 
 Nothing an attack says about itself is believed. What it returns is projected to the eps-ball and the pixel box, shown
 to the target again in a fresh forward pass, and counted over all n samples; samples that were wrong before the attack
-count as broken.
+count as broken. Attacks go block by block: each block is kept as soon as it is done, so that a run that was killed goes
+on with the next, and after each block one may stop.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,49 +28,18 @@ from audit import metrics
 from audit.attacks import Attack
 from audit.errors import AttackError
 from audit.loading import Samples
-from audit.records import Bound, Measurement, Metric, Norm, ThreatModel, Trigger
+from audit.outcome import STANDING, WRONG_BEFORE, Outcome, joined
+from audit.randomness import seeded
+from audit.records import Norm, ThreatModel, Trigger
 from audit.store import Store
-from audit.target import TorchTarget
+from audit.target import Passes, TorchTarget, known
 
-BLOCK = 500  # samples attacked between two progress ticks
+BLOCK, GPU_BLOCK = 100, 500  # samples of an iterated attack between two looks; a killed run loses one block at most
+ONE_STEP_BLOCK = 1000
 GALLERY = 8  # images kept for the report
-RECHECKED = 200  # predictions made again before a stored result is believed
+RECHECKED = 50  # predictions made again before a stored result is believed
 Tick = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Per-sample results of showing images to a target, with what is needed to draw them.
-
-    ``arrays`` holds, over n samples: ``labels``, ``before`` and ``after`` (int64 classes without and with the
-    perturbation), ``loss`` (float32 cross-entropy after), ``distance`` (float32); and over the first few samples
-    ``gallery_clean`` and ``gallery_moved`` (float32 images).
-    """
-
-    arrays: dict[str, NDArray[Any]]
-    description: dict[str, Any]
-    from_store: bool
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """True classes (n,)."""
-        return self.arrays["labels"]
-
-    @property
-    def before(self) -> NDArray[np.int64]:
-        """Classes predicted without the perturbation (n,)."""
-        return self.arrays["before"]
-
-    @property
-    def after(self) -> NDArray[np.int64]:
-        """Classes predicted with the perturbation (n,)."""
-        return self.arrays["after"]
-
-    @property
-    def standing(self) -> NDArray[np.bool_]:
-        """Which samples are right both without and with the perturbation (n,)."""
-        right: NDArray[np.bool_] = (self.before == self.labels) & (self.after == self.labels)
-        return right
+Stop = Callable[[int, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +52,13 @@ class Laboratory:
 
     def clean(self, target: TorchTarget, samples: Samples) -> Outcome:
         """Show unchanged images to a target."""
-        return self._observe(target, samples, {"what": "clean"}, lambda: samples.images)
+        return self._shown(target, samples, {"what": "clean"}, lambda: samples.images)
+
+    def triggered(self, target: TorchTarget, samples: Samples, trigger: Trigger) -> Outcome:
+        """Stamp a trigger on every image whose true class is not the trigger's target class."""
+        others = samples.where(samples.labels != trigger.target_class)
+        settings = {"what": "trigger", "trigger": trigger.model_dump(mode="json")}
+        return self._shown(target, others, settings, lambda: stamp(others.images, trigger))
 
     def attacked(
         self,
@@ -91,37 +67,63 @@ class Laboratory:
         attack: Attack,
         threat_model: ThreatModel,
         seed: int,
+        *,
         crafted_on: TorchTarget | None = None,
+        stop: Stop | None = None,
     ) -> Outcome:
-        """Attack a target through its own gradients, or through those of ``crafted_on`` (a transfer attack)."""
-        source = crafted_on or target
-        settings = {
-            "what": "attack",
-            "attack": attack.model_dump(mode="json"),
-            "budget": {"norm": threat_model.norm.value, "eps": threat_model.eps},
-            "crafted_on": [source.digest, source.bounds],
-            "seed": seed,
-        }
-        return self._observe(
-            target, samples, settings, lambda: self._perturb(source, samples, attack, threat_model, seed), threat_model
-        )
+        """Attack a target.
 
-    def triggered(self, target: TorchTarget, samples: Samples, trigger: Trigger) -> Outcome:
-        """Stamp a trigger on every image whose true class is not the trigger's target class."""
-        others = samples.where(samples.labels != trigger.target_class)
-        settings = {"what": "trigger", "trigger": trigger.model_dump(mode="json")}
-        return self._observe(target, others, settings, lambda: stamp(others.images, trigger))
+        Args:
+            target: what is judged.
+            samples: in the order in which they are to be attacked.
+            attack: its stages run one after the other, each on the samples still standing.
+            threat_model: norm and eps of the budget.
+            seed: of the attack; every block and stage draws from a generator of its own.
+            crafted_on: the target whose gradients are used; another one makes it a transfer attack.
+            stop: told (standing, n) after each block, whether to leave it at that.
+        """
+        trial = _Trial(target, crafted_on or target, attack, threat_model, seed)
+        size = ONE_STEP_BLOCK if not attack.iterated else BLOCK if target.device.type == "cpu" else GPU_BLOCK
+        blocks: list[Outcome] = []
+        for start in range(0, len(samples), size):
+            block = samples.at(slice(start, start + size))
+            key = trial.key() | self._key(target, block)
+            blocks.append(self._stored(key, target, block, trial.stages, partial(trial.run, block)))
+            done = start + len(block)
+            if not blocks[-1].from_store:
+                self.tick(done, len(samples))
+            if stop is not None and stop(sum(int(one.standing.sum()) for one in blocks), done):
+                break
+        return joined(blocks)
 
-    def _observe(
+    def _shown(
+        self, target: TorchTarget, samples: Samples, settings: Mapping[str, Any], move: Callable[[], Tensor]
+    ) -> Outcome:
+        def show() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+            moved = move()
+            before = target.predict(samples.images) if moved is not samples.images else None
+            seen = _Seen.of(target, samples, moved, before)
+            return seen.arrays(Norm.LINF), seen.describe(0.0, Passes())
+
+        return self._stored({**settings, **self._key(target, samples)}, target, samples, (), show)
+
+    def _stored(
         self,
+        key: Mapping[str, Any],
         target: TorchTarget,
         samples: Samples,
-        settings: Mapping[str, Any],
-        move: Callable[[], Tensor],
-        threat_model: ThreatModel | None = None,
+        stages: tuple[str, ...],
+        measure: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
     ) -> Outcome:
-        key = {
-            **settings,
+        stored = self.store.get(key)
+        if stored is not None and _still_holds(stored[0], target, samples):
+            return Outcome(stored[0], stored[1], from_store=True, stages=stages)
+        arrays, description = measure()
+        self.store.put(key, arrays, description)
+        return Outcome(arrays, description, from_store=False, stages=stages)
+
+    def _key(self, target: TorchTarget, samples: Samples) -> dict[str, Any]:
+        return {
             "target": target.digest,
             "bounds": target.bounds,
             "data": self.data_digest,
@@ -129,37 +131,112 @@ class Laboratory:
             "code": _code_digest(),
             "versions": {name: version(name) for name in ("torch", "numpy", "adversarial-robustness-toolbox")},
             "device": target.device.type,
+            "dtype": "float32" if target.exact else "float32, steps in bfloat16",
         }
-        stored = self.store.get(key)
-        if stored is not None and _still_holds(stored[0], target, samples):
-            return Outcome(stored[0], stored[1], from_store=True)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a target says about the images of a block, moved so far."""
+
+    samples: Samples
+    moved: Tensor
+    before: Tensor
+    logits: Tensor
+    broken_by: Tensor
+    steps: Tensor
+    inference_seconds: float
+
+    @classmethod
+    def of(cls, target: TorchTarget, samples: Samples, moved: Tensor, before: Tensor | None) -> _Seen:
+        """Show images to a target; ``before`` are the classes of the unmoved ones, None where nothing moved."""
         begun = time.perf_counter()
-        moved = move()
-        attack_seconds = time.perf_counter() - begun
-        if moved.shape != samples.images.shape or not bool(torch.isfinite(moved).all()):
-            raise AttackError(f"{settings}: expected finite images of shape {tuple(samples.images.shape)}")
-        norm = threat_model.norm if threat_model else Norm.LINF
-        if threat_model:
-            moved = metrics.project(samples.images, moved, norm, threat_model.eps, target.bounds)
-        arrays, inference_seconds = _arrays(target, samples, moved, norm)
-        description = {
+        logits = target.all_logits(moved)
+        seconds = time.perf_counter() - begun
+        before = logits.argmax(1) if before is None else before
+        right = before == samples.labels
+        broken_by = torch.where(right, STANDING, WRONG_BEFORE)
+        return cls(samples, moved, before, logits, broken_by, torch.zeros_like(broken_by), seconds)
+
+    def arrays(self, norm: Norm) -> dict[str, NDArray[Any]]:
+        labels = self.samples.labels
+        found = {
+            "index": self.samples.index,
+            "labels": labels,
+            "before": self.before,
+            "after": self.logits.argmax(1),
+            "loss": functional.cross_entropy(self.logits, labels, reduction="none"),
+            "distance": metrics.distances(self.samples.images, self.moved, norm),
+            "broken_by": self.broken_by,
+            "steps": self.steps,
+            "gallery_clean": self.samples.images[:GALLERY],
+            "gallery_moved": self.moved[:GALLERY],
+        }
+        return {name: value.numpy() for name, value in found.items()}
+
+    def describe(self, attack_seconds: float, passes: Passes) -> dict[str, Any]:
+        return {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "attack_seconds": round(attack_seconds, 3),
-            "inference_seconds": round(inference_seconds, 4),
+            "inference_seconds": round(self.inference_seconds, 4),
+            "gradient_passes": passes.gradient,
+            "forward_passes": passes.forward,
         }
-        self.store.put(key, arrays, description)
-        return Outcome(arrays, description, from_store=False)
 
-    def _perturb(
-        self, source: TorchTarget, samples: Samples, attack: Attack, threat_model: ThreatModel, seed: int
-    ) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        moved = []
-        for start in range(0, len(samples), BLOCK):
-            block = Samples(samples.images[start : start + BLOCK], samples.labels[start : start + BLOCK])
-            moved.append(attack.perturb(source, block, threat_model, generator))
-            self.tick(start + len(block), len(samples))
-        return torch.cat(moved)
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One attack on one target, apart from the samples."""
+
+    target: TorchTarget
+    source: TorchTarget
+    attack: Attack
+    threat_model: ThreatModel
+    seed: int
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(stage.name for stage in self.attack.stages(self.target.classes))
+
+    def key(self) -> dict[str, Any]:
+        return {
+            "what": "attack",
+            "attack": self.attack.describe(),
+            "knowledge": self.threat_model.knowledge.value,
+            "budget": {"norm": self.threat_model.norm.value, "eps": self.threat_model.eps},
+            "crafted_on": [self.source.digest, self.source.bounds],
+            "seed": self.seed,
+        }
+
+    def run(self, block: Samples) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Run the stages on a block, each on what still stands; what was wrong before is moved by the first only."""
+        asked, begun = self.source.passes.copy(), time.perf_counter()
+        seen = _Seen.of(self.target, block, block.images.clone(), None)
+        for place, stage in enumerate(self.attack.stages(self.target.classes)):
+            rows = seen.broken_by == STANDING if place else torch.ones_like(seen.before, dtype=torch.bool)
+            if bool(rows.any()):
+                self._run_stage(place, stage, seen, torch.nonzero(rows).flatten())
+        attack_seconds = time.perf_counter() - begun
+        return seen.arrays(self.threat_model.norm), seen.describe(attack_seconds, self.source.passes.since(asked))
+
+    def _run_stage(self, place: int, stage: Attack, seen: _Seen, rows: Tensor) -> None:
+        chosen = seen.samples.at(rows)
+        seed = _seed(self.seed, place, chosen)
+        with seeded(seed):
+            found = stage.perturb(
+                known(self.source, stage.knowledge), chosen, self.threat_model, torch.Generator().manual_seed(seed)
+            )
+        moved = found.images
+        if moved.shape != chosen.images.shape or not bool(torch.isfinite(moved).all()):
+            raise AttackError(f"{stage.describe()}: expected finite images of shape {tuple(chosen.images.shape)}")
+        if stage.bounded:
+            budget = self.threat_model
+            moved = metrics.project(chosen.images, moved, budget.norm, budget.eps, self.target.bounds)
+        moved = moved.clamp(*self.target.bounds)
+        logits = self.target.all_logits(moved)
+        fell = (logits.argmax(1) != chosen.labels) & (seen.broken_by[rows] == STANDING)
+        seen.moved[rows], seen.logits[rows], seen.steps[rows] = moved, logits, found.steps
+        seen.broken_by[rows[fell]] = place
 
 
 def stamp(images: Tensor, trigger: Trigger) -> Tensor:
@@ -169,84 +246,40 @@ def stamp(images: Tensor, trigger: Trigger) -> Tensor:
     return stamped
 
 
-def accuracy(outcome: Outcome, bound: Bound, **settings: Any) -> Measurement:
-    """Return clean accuracy: the share of samples classified correctly."""
-    right = outcome.after == outcome.labels
-    return _proportion(Metric.CLEAN_ACCURACY, int(right.sum()), outcome, bound, settings)
-
-
-def robust_accuracy(outcome: Outcome, bound: Bound, seed: int, **settings: Any) -> Measurement:
-    """Return the share of samples that are right before and after the attack; ``raw_value`` ignores before."""
-    raw = float((outcome.after == outcome.labels).mean())
-    counted = _proportion(Metric.ROBUST_ACCURACY, int(outcome.standing.sum()), outcome, bound, settings)
-    return counted.model_copy(update={"raw_value": raw, "seed": seed})
-
-
-def attack_success_rate(outcome: Outcome, bound: Bound, trigger: Trigger) -> Measurement:
-    """Return the share of images of other classes that the trigger turns into the target class (Gu et al. 2017)."""
-    hit = int((outcome.after == trigger.target_class).sum())
-    raw = float((outcome.before == trigger.target_class).mean())
-    settings = {"trigger": trigger.model_dump(mode="json"), "predicted_target_without_trigger": raw}
-    return _proportion(Metric.ATTACK_SUCCESS_RATE, hit, outcome, bound, settings)
-
-
-def _proportion(
-    metric: Metric, successes: int, outcome: Outcome, bound: Bound, settings: Mapping[str, Any]
-) -> Measurement:
-    n = len(outcome.labels)
-    low, high = metrics.proportion_interval(successes, n, bound.confidence)
-    return Measurement(
-        metric=metric,
-        value=successes / n,
-        low=low,
-        high=high,
-        n=n,
-        settings=dict(settings),
-        seconds=outcome.description["attack_seconds"] + outcome.description["inference_seconds"],
-        measured_at=outcome.description["measured_at"],
-        from_store=outcome.from_store,
-    )
-
-
-def _arrays(target: TorchTarget, samples: Samples, moved: Tensor, norm: Norm) -> tuple[dict[str, NDArray[Any]], float]:
-    before = target.predict(samples.images)
-    begun = time.perf_counter()
-    logits = target.all_logits(moved)
-    seconds = time.perf_counter() - begun
-    arrays = {
-        "labels": samples.labels,
-        "before": before,
-        "after": logits.argmax(1),
-        "loss": functional.cross_entropy(logits, samples.labels, reduction="none"),
-        "distance": metrics.distances(samples.images, moved, norm),
-        "gallery_clean": samples.images[:GALLERY],
-        "gallery_moved": moved[:GALLERY],
-    }
-    return {name: value.numpy() for name, value in arrays.items()}, seconds
-
-
 def _still_holds(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, samples: Samples) -> bool:
     """Tell whether a stored result is of these samples, and the target still answers the first of them as it did."""
-    few = samples.images[:RECHECKED]
-    return (
-        np.array_equal(arrays["labels"], samples.labels.numpy())
-        and len(arrays["before"]) == len(arrays["after"]) == len(samples)
-        and np.array_equal(arrays["before"][:RECHECKED], target.predict(few).numpy())
-    )
+    if not np.array_equal(arrays["labels"], samples.labels.numpy()):
+        return False
+    if len(arrays["before"]) != len(samples) or len(arrays["after"]) != len(samples):
+        return False
+    if target.draws > 1:  # what it draws depends on how many images it is shown at once
+        return True
+    return np.array_equal(arrays["before"][:RECHECKED], target.predict(samples.images[:RECHECKED]).numpy())
 
 
 def _digest(samples: Samples) -> str:
     digest = hashlib.sha256(samples.images.numpy().tobytes())
     digest.update(samples.labels.numpy().tobytes())
+    digest.update(samples.index.numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _seed(seed: int, place: int, samples: Samples) -> int:
+    """Return a seed that depends on nothing but the attack's seed, the stage and the samples."""
+    text = f"{seed} {place} {_digest(samples)}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 @cache
 def _code_digest() -> str:
     """Return the SHA-256 of the sources that decide a per-sample result."""
-    here = Path(__file__).parent
-    sources = [here / "measure.py", here / "metrics.py", here / "target.py", *sorted((here / "attacks").glob("*.py"))]
     digest = hashlib.sha256()
-    for source in sources:
+    for source in _sources():
         digest.update(source.read_bytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _sources() -> Iterator[Path]:
+    here = Path(__file__).parent
+    yield from (here / f"{name}.py" for name in ("measure", "metrics", "target", "randomness", "loading"))
+    yield from sorted((here / "attacks").glob("*.py"))

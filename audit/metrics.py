@@ -34,6 +34,22 @@ def proportion_interval(successes: int, n: int, confidence: float) -> tuple[floa
     return float(interval.low), float(interval.high)
 
 
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the one-sided exact p-value that the first of two paired conditions happens more often.
+
+    Args:
+        only_first: pairs in which only the first happened.
+        only_second: pairs in which only the second did.
+
+    Source: McNemar 1947, Psychometrika 12(2); exact form: a binomial test of the discordant pairs.
+    """
+    if only_first + only_second == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_first, only_first + only_second, 0.5, alternative="greater").pvalue)
+
+
 def distances(x: Tensor, moved: Tensor, norm: Norm) -> Tensor:
     """Return the (N,) distances between two (N, ...) float tensors."""
     delta = (moved - x).flatten(1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
-from audit.measure import Outcome
+from audit.outcome import Outcome
 from audit.records import Evidence, Exhibit, Family, IfNotRun, Profile, Report, Status, Verdict
 from audit.report import as_html
 from audit.requirements import BaseRequirement
@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--block-not-run", action="store_true", help="treat if_not_run: report as block")
     group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
     group.addoption("--retrain", action="store_true", help="train again, and compare with the released weights")
+    group.addoption("--exhaustive", action="store_true", help="attack every sample, even where fewer decide")
     group.addoption("--report-dir", default="reports", metavar="DIR", help="where report folders are made")
 
 
@@ -310,5 +311,6 @@ def _settings(config: pytest.Config) -> Settings:
         block_all=option.block_not_run,
         device=option.device,
         retrain=option.retrain,
+        exhaustive=option.exhaustive,
         report_dir=Path(option.report_dir),
     )

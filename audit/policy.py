@@ -12,30 +12,65 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from audit.defences import AnyDefence
 from audit.errors import PolicyError
 from audit.records import Norm, Record, Sha256, Trigger, Waiver
-from audit.requirements import AnyAttack, Limits, Requirement, TargetControl, TargetName
-from audit.yaml_files import read_yaml
+from audit.requirements import (
+    AnyAttack,
+    BuiltinControl,
+    EvasionRequirement,
+    Limits,
+    Requirement,
+    TargetControl,
+    TargetName,
+    check_budget,
+)
+from audit.yaml_files import read_raw, read_yaml
 
-Function = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Side = Annotated[int, Field(ge=1)]
+
+# package.module:function, or path/to/file.py:function
+Function = Annotated[str, Field(pattern=r"^([A-Za-z_][\w.]*|[\w][\w./-]*\.py):[A-Za-z_]\w*$")]
+
+
+class FactoryRef(Record):
+    """A function that returns the data, written as a mapping."""
+
+    factory: Function
 
 
 class TargetSpec(Record):
-    """A network: a factory, and weights from a pinned file, from a recipe, or none.
+    """A network: a factory, and weights from a file, from a recipe, or none. Or another target behind a defence.
 
-    With both, the file is audited and the recipe says how ``--retrain`` makes it again.
+    With a weight file and a recipe, the file is audited and the recipe says how ``--retrain`` makes it again.
+    ``classes`` and ``input_shape`` (C, H, W) are checked against the data. A network that draws at random says so with
+    ``draws``, over which it is judged.
     """
 
-    factory: Function
+    factory: Function | None = None
     weights: str | None = None
     sha256: Sha256 | None = None
     recipe: str | None = None
+    wraps: TargetName | None = None
+    defence: AnyDefence | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
+    classes: Annotated[int, Field(ge=2)] | None = None
+    input_shape: tuple[Side, Side, Side] | None = None
+    draws: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @model_validator(mode="after")
-    def _pinned(self) -> Self:
-        if (self.weights is None) != (self.sha256 is None):
-            raise ValueError(f"give weights and sha256 together (got {'weights' if self.weights else 'sha256'} only)")
+    def _complete(self) -> Self:
+        if (self.factory is None) == (self.wraps is None):
+            got = "neither" if self.factory is None else "both"
+            raise ValueError(f"give exactly one of factory, wraps (got {got})")
+        if (self.wraps is None) != (self.defence is None):
+            raise ValueError("give wraps and defence together (got one of them)")
+        if self.wraps is not None and (self.weights or self.recipe or self.draws > 1):
+            raise ValueError("a target that wraps another has no weights, recipe or draws of its own (got some)")
+        if self.sha256 is not None and self.weights is None:
+            raise ValueError("sha256 pins a weight file (got no weights)")
+        if self.bounds[0] >= self.bounds[1]:
+            raise ValueError(f"bounds: expected the least before the greatest pixel value (got {list(self.bounds)})")
         return self
 
 
@@ -55,8 +90,13 @@ class Scenario(Record):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.attack is None) != (self.eps is None):
+        if self.attack is not None and not self.attack.bounded:
+            if self.eps is not None:
+                raise ValueError(f"attack: {self.attack.name} keeps to no eps-ball (got an eps)")
+        elif (self.attack is None) != (self.eps is None):
             raise ValueError("give attack and eps together (got one of them)")
+        elif self.attack is not None:
+            check_budget(self.attack, self.norm)
         if self.attack is not None and self.trigger is not None:
             raise ValueError("give at most one of attack, trigger (got both)")
         if self.crafted_on is not None and self.attack is None:
@@ -65,7 +105,11 @@ class Scenario(Record):
 
 
 class Curve(Record):
-    """Accuracy against eps: one attack, several budgets, several targets."""
+    """Accuracy against eps: one attack, several budgets, several targets.
+
+    An attack that looks for the smallest perturbation (``fab-t`` with ``smallest``, ``deepfool``) runs once, at the
+    greatest eps; the others once an eps.
+    """
 
     title: Annotated[str, Field(min_length=3)]
     targets: Annotated[tuple[TargetName, ...], Field(min_length=1)]
@@ -75,19 +119,36 @@ class Curve(Record):
     samples: Limits = Limits()
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _within_a_ball(self) -> Self:
+        check_budget(self.attack, self.norm)
+        return self
+
+
+class DefenceCheck(Record):
+    """How much of a defence's robustness is left when the attack goes through it: one row a defended target."""
+
+    target: TargetName
+    attack: AnyAttack
+    norm: Norm = Norm.LINF
+    eps: Annotated[float, Field(gt=0.0)]
+    samples: Limits = Limits()
+    seed: int = 0
+
 
 class Exhibits(Record):
     """What the report shows beside the verdicts."""
 
     scenarios: tuple[Scenario, ...] = ()
     curves: tuple[Curve, ...] = ()
+    defences: tuple[DefenceCheck, ...] = ()
 
 
 class Policy(Record):
-    """One policy file."""
+    """One policy file, what it extends already merged in."""
 
     schema_version: Literal[1]
-    dataset: Function
+    dataset: Function | FactoryRef
     trainer: Function | None = None
     target: TargetName
     targets: Annotated[dict[TargetName, TargetSpec], Field(min_length=1)]
@@ -106,13 +167,43 @@ class Policy(Record):
         for name, target in self.targets.items():
             if target.recipe is not None and self.trainer is None:
                 raise ValueError(f"targets.{name}.recipe: needs a trainer at the top level (got none)")
+        for name, inner in self._wrapped_targets():
+            if inner in self.targets and self.targets[inner].wraps is not None:
+                raise ValueError(f"targets.{name}: expected a target with a factory behind a defence (got {inner!r})")
+        for index, check in enumerate(self.exhibits.defences):
+            if self.targets[check.target].wraps is None:
+                raise ValueError(
+                    f"exhibits.defences[{index}].target: expected a defended target (got {check.target!r})"
+                )
         return self
+
+    @property
+    def dataset_factory(self) -> str:
+        """Return the function that returns the data."""
+        return self.dataset if isinstance(self.dataset, str) else self.dataset.factory
+
+    @property
+    def fits_networks(self) -> bool:
+        """Tell whether a control is a network that the audit fits itself, on data that are not judged."""
+        return any(
+            isinstance(one.control, BuiltinControl) and one.control.builtin == "undefended" for one in self.requirements
+        )
+
+    def _wrapped_targets(self) -> Iterator[tuple[str, str]]:
+        for name, target in self.targets.items():
+            if target.wraps is not None:
+                yield name, target.wraps
+            if target.defence is not None and target.defence.partner is not None:
+                yield name, target.defence.partner
 
     def _named_targets(self) -> Iterator[tuple[str, str]]:
         yield "target", self.target
+        yield from ((f"targets.{name}", inner) for name, inner in self._wrapped_targets())
         for index, requirement in enumerate(self.requirements):
             if isinstance(requirement.control, TargetControl):
                 yield f"requirements[{index}].control.target", requirement.control.target
+            if isinstance(requirement, EvasionRequirement) and requirement.crafted_on is not None:
+                yield f"requirements[{index}].crafted_on", requirement.crafted_on
         for index, scenario in enumerate(self.exhibits.scenarios):
             yield f"exhibits.scenarios[{index}].target", scenario.target
             if scenario.crafted_on is not None:
@@ -120,6 +211,8 @@ class Policy(Record):
         for index, curve in enumerate(self.exhibits.curves):
             for name in curve.targets:
                 yield f"exhibits.curves[{index}].targets", name
+        for index, check in enumerate(self.exhibits.defences):
+            yield f"exhibits.defences[{index}].target", check.target
 
 
 class _Waivers(Record):
@@ -138,15 +231,34 @@ class PolicyFile:
 def load_policy(path: Path, root: Path) -> PolicyFile:
     """Read and validate a policy; the files it names are looked for below ``root``.
 
+    ``extends: FILE`` begins with another file's keys: those given here replace them, ``targets`` are added to them.
+
     Raises:
         PolicyError: anything is wrong with it; one line.
     """
-    policy, content = read_yaml(path, Policy)
+    policy, content = read_yaml(path, Policy, merge=lambda data: _extended(data, path, root))
     for index, requirement in enumerate(policy.requirements):
         for name in requirement.files:
             if not (root / name).exists():
                 raise PolicyError(f"{path}: requirements[{index}] ({requirement.id}): no such file (got {name!r})")
     return PolicyFile(policy, path, hashlib.sha256(content).hexdigest())
+
+
+def _extended(data: Any, path: Path, root: Path) -> tuple[Any, bytes]:
+    """Return a policy's data merged with what it extends, and the bytes of that."""
+    if not isinstance(data, dict) or "extends" not in data:
+        return data, b""
+    base = data["extends"]
+    if not isinstance(base, str):
+        raise PolicyError(f"{path}: extends: expected the path of a policy file (got {base!r})")
+    inherited, content = read_raw(root / base)
+    if not isinstance(inherited, dict) or "extends" in inherited:
+        raise PolicyError(f"{path}: extends: expected a policy that extends no other (got {base!r})")
+    merged = {**inherited, **{key: value for key, value in data.items() if key != "extends"}}
+    old, new = inherited.get("targets"), data.get("targets")
+    if isinstance(old, dict) and isinstance(new, dict):
+        merged["targets"] = {**old, **new}
+    return merged, content
 
 
 def load_waivers(path: Path, policy: Policy, today: date | None = None) -> tuple[Waiver, ...]:

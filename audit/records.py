@@ -161,7 +161,9 @@ class Measurement(Record):
     """A number with the interval that decides. For an exact count ``low == value == high``.
 
     ``raw_value`` is the figure before the strict counting rules, shown beside it: for robust accuracy the share that
-    is classified correctly after the attack, samples that were wrong before it included.
+    is classified correctly after the attack, samples that were wrong before it included. ``interval`` names the method
+    behind ``low`` and ``high``; an anytime-valid one stays valid although the search stopped as soon as it decided, at
+    ``n`` of at most ``limit`` samples. ``would_decide`` is about how many an undecided one needs.
     """
 
     metric: Metric
@@ -169,6 +171,11 @@ class Measurement(Record):
     low: float
     high: float
     n: Annotated[int, Field(ge=1)]
+    interval: str = "exact"
+    limit: int | None = None
+    would_decide: int | None = None
+    gradient_passes: int | None = None
+    forward_passes: int | None = None
     raw_value: float | None = None
     seed: int | None = None
     settings: dict[str, Any] = {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from audit.attacks import ATTACKS, Attack
 from audit.records import (
@@ -15,6 +15,7 @@ from audit.records import (
     IfNotRun,
     Knowledge,
     Metric,
+    Norm,
     Profile,
     Record,
     Reference,
@@ -51,11 +52,45 @@ class Limits(Record):
         return None if limit == "all" else limit
 
 
+# what an adversary's knowledge allows an attack to use; a transfer attack has its surrogate as a white box
+SUFFICES = {
+    Knowledge.WHITE_BOX: (Knowledge.WHITE_BOX, Knowledge.BLACK_BOX_SCORE, Knowledge.BLACK_BOX_LABEL),
+    Knowledge.BLACK_BOX_SCORE: (Knowledge.BLACK_BOX_SCORE, Knowledge.BLACK_BOX_LABEL),
+    Knowledge.BLACK_BOX_LABEL: (Knowledge.BLACK_BOX_LABEL,),
+    Knowledge.TRANSFER: (Knowledge.WHITE_BOX, Knowledge.BLACK_BOX_SCORE, Knowledge.BLACK_BOX_LABEL),
+}
+
+
+def check_budget(attack: Attack, norm: Norm) -> None:
+    """Hold an attack to a ball that it can search.
+
+    Raises:
+        ValueError: it searches none, or another one.
+    """
+    if not attack.bounded:
+        raise ValueError(
+            f"attack: {attack.name} keeps to no eps-ball, so it can only be an exhibit (got a requirement)"
+        )
+    if norm not in attack.norms:
+        raise ValueError(f"attack: {attack.name} works in {', '.join(attack.norms)} only (got norm {norm})")
+
+
 class TargetControl(Record):
     """Another target on which the same measurement must come out NOT_MET."""
 
     target: TargetName
     samples: Count = "all"
+
+
+class BuiltinControl(Record):
+    """A network of the audit's own on which the same measurement must come out NOT_MET.
+
+    ``constant`` gives the same answer to every image; ``undefended`` is a small network fitted, without any hardening,
+    on data that are not judged.
+    """
+
+    builtin: Literal["constant", "undefended"]
+    samples: Count = 200
 
 
 class PlantControl(Record):
@@ -124,7 +159,7 @@ class PerformanceRequirement(BaseRequirement):
     family: Literal[Family.PERFORMANCE]
     threat_model: GeneralThreat
     samples: Limits = Limits()
-    control: TargetControl
+    control: TargetControl | BuiltinControl
 
 
 class EvasionRequirement(BaseRequirement):
@@ -134,9 +169,21 @@ class EvasionRequirement(BaseRequirement):
     family: Literal[Family.EVASION]
     threat_model: ThreatModel
     attack: AnyAttack
+    crafted_on: TargetName | None = None
     samples: Limits = Limits()
     seed: int = 0
-    control: TargetControl
+    control: TargetControl | BuiltinControl
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        knowledge = self.threat_model.knowledge
+        check_budget(self.attack, self.threat_model.norm)
+        if (knowledge is Knowledge.TRANSFER) != (self.crafted_on is not None):
+            raise ValueError("crafted_on names the surrogate of a transfer attack: give both or none (got one of them)")
+        if self.attack.knowledge not in SUFFICES[knowledge]:
+            needs, has = self.attack.knowledge, knowledge
+            raise ValueError(f"attack: {self.attack.name} needs {needs} knowledge (got a {has} threat model)")
+        return self
 
 
 class PoisoningRequirement(BaseRequirement):

@@ -18,10 +18,11 @@ from audit.choose import Choice, choose
 from audit.collector import Collector
 from audit.errors import PolicyError
 from audit.judge import judge
-from audit.measure import Laboratory, Outcome
+from audit.measure import Laboratory
+from audit.outcome import Outcome
 from audit.policy import Scenario, load_waivers
 from audit.provenance import gather
-from audit.records import Evidence, Exhibit, Profile, Report, Verdict
+from audit.records import Evidence, Exhibit, Family, Profile, Report, Verdict
 from audit.register import read_register
 from audit.report import as_json
 from audit.requirements import BaseRequirement, RegisterRequirement
@@ -46,6 +47,7 @@ class Settings:
     block_all: bool
     device: str
     retrain: bool
+    exhaustive: bool
     report_dir: Path
 
     def command(self, choice: Choice) -> str:
@@ -55,7 +57,7 @@ class Settings:
         words += [f"--only {' '.join(self.only)}"] if self.only else []
         words += [f"--device {self.device}"] if self.device != "auto" else []
         flags = {"offline": self.offline, "allow-incomplete": self.allow_incomplete, "retrain": self.retrain}
-        flags["block-not-run"] = self.block_all
+        flags |= {"block-not-run": self.block_all, "exhaustive": self.exhaustive}
         return " ".join(words + [f"--{name}" for name, given in flags.items() if given])
 
 
@@ -96,6 +98,7 @@ class AuditRun:
                 self.device,
                 settings.offline,
                 settings.retrain,
+                settings.exhaustive,
                 self.collector.waived,
             ),
             laboratory=Laboratory(self.choice.dataset.digest, self.store, tick),
@@ -223,5 +226,7 @@ class AuditRun:
         return {
             "scenarios": () if self.partial else shown.scenarios,
             "curves": () if self.partial else shown.curves,
+            "defences": () if self.partial else shown.defences,
+            "worst": ("all attacks",) if any(one.family is Family.EVASION for one in self.requirements) else (),
             "retrained": tuple(released) if self.settings.retrain else (),
         }

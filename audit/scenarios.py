@@ -6,11 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audit import metrics
-from audit.measure import Outcome
-from audit.policy import Curve, Scenario
-from audit.records import Exhibit, Knowledge, ThreatModel
+from audit.attacks import Attack
+from audit.loading import Samples
+from audit.outcome import Outcome
+from audit.policy import Curve, DefenceCheck, Scenario
+from audit.records import Exhibit, Knowledge, Norm, ThreatModel
+from audit.sequential import anytime_interval
 from audit.session import AuditSession
 
 CONFIDENCE = 0.95
@@ -20,12 +24,14 @@ def scenario(spec: Scenario, session: AuditSession) -> tuple[Exhibit, Outcome]:
     """Show a target something; returns one row of the scenario table, and the samples behind it."""
     laboratory, samples = session.laboratory, session.samples(spec.samples)
     target = session.target(spec.target)
-    if spec.attack is not None and spec.eps is not None:
+    if spec.attack is not None:
         crafted_on = session.target(spec.crafted_on) if spec.crafted_on else None
         knowledge = Knowledge.TRANSFER if crafted_on else Knowledge.WHITE_BOX
-        threat = ThreatModel(goal="untargeted", knowledge=knowledge, norm=spec.norm, eps=spec.eps)
-        outcome = laboratory.attacked(target, samples, spec.attack, threat, spec.seed, crafted_on)
-        return _row(spec, outcome, knowledge.value, outcome.standing), outcome
+        unbounded = target.bounds[1] - target.bounds[0]  # the budget of what keeps to no ball
+        threat = ThreatModel(goal="untargeted", knowledge=knowledge, norm=spec.norm, eps=spec.eps or unbounded)
+        outcome = laboratory.attacked(target, samples, spec.attack, threat, spec.seed, crafted_on=crafted_on)
+        shown = "no adversary" if spec.attack.name in ("noise", "corruption") else _shown(knowledge, spec.attack)
+        return _row(spec, outcome, shown, outcome.standing), outcome
     if spec.trigger is not None:
         outcome = laboratory.triggered(target, samples, spec.trigger)
         hit = outcome.after == spec.trigger.target_class
@@ -41,14 +47,93 @@ def curve(spec: Curve, session: AuditSession) -> Exhibit:
     for name in spec.targets:
         clean = session.laboratory.clean(session.target(name), samples)
         points = [_point(0.0, clean.after == clean.labels)]
-        for eps in spec.eps:
-            threat = ThreatModel(goal="untargeted", knowledge=Knowledge.WHITE_BOX, norm=spec.norm, eps=eps)
-            attack = spec.attack
-            outcome = session.laboratory.attacked(session.target(name), samples, attack, threat, spec.seed)
-            points.append(_point(eps, outcome.standing))
+        if spec.attack.minimal:
+            outcome = _attacked(spec, session, name, max(spec.eps), samples)
+            points += [_point(eps, outcome.standing | _farther(outcome, eps)) for eps in spec.eps]
+        else:
+            outcomes = [(eps, _attacked(spec, session, name, eps, samples)) for eps in spec.eps]
+            points += [_point(eps, outcome.standing) for eps, outcome in outcomes]
         lines[name] = points
-    data = {"norm": spec.norm.value, "attack": spec.attack.model_dump(mode="json"), "n": len(samples), "lines": lines}
+    data = {"norm": spec.norm.value, "attack": spec.attack.describe(), "n": len(samples), "lines": lines}
     return Exhibit(kind="curve", title=spec.title, data=data)
+
+
+def _attacked(spec: Curve | DefenceCheck, session: AuditSession, name: str, eps: float, samples: Samples) -> Outcome:
+    threat = ThreatModel(goal="untargeted", knowledge=Knowledge.WHITE_BOX, norm=spec.norm, eps=eps)
+    return session.laboratory.attacked(session.target(name), samples, spec.attack, threat, spec.seed)
+
+
+def _farther(outcome: Outcome, eps: float) -> NDArray[np.bool_]:
+    """Return which samples were broken by no perturbation as small as eps."""
+    far: NDArray[np.bool_] = (outcome.before == outcome.labels) & (outcome.arrays["distance"] > eps + 1e-6)
+    return far
+
+
+def defence(spec: DefenceCheck, session: AuditSession) -> Exhibit:
+    """Attack a defended target as is often done, with images crafted on the network alone, and through the defence."""
+    policy = session.file.policy
+    inner, samples = policy.targets[spec.target].wraps or "", session.samples(spec.samples)
+    target, laboratory = session.target(spec.target), session.laboratory
+    transfer = ThreatModel(goal="untargeted", knowledge=Knowledge.TRANSFER, norm=spec.norm, eps=spec.eps)
+    apparent = laboratory.attacked(target, samples, spec.attack, transfer, spec.seed, crafted_on=session.target(inner))
+    through = _attacked(spec, session, spec.target, spec.eps, samples)
+    clean = laboratory.clean(target, samples)
+    data = {
+        "target": spec.target,
+        "defence": policy.targets[spec.target].model_dump(mode="json")["defence"],
+        "wraps": inner,
+        "attack": spec.attack.describe(),
+        "norm": spec.norm.value,
+        "eps": spec.eps,
+        "n": len(samples),
+        "clean": _point(0.0, clean.after == clean.labels),
+        "apparent": _point(spec.eps, apparent.standing),
+        "through": _point(spec.eps, through.standing),
+    }
+    return Exhibit(kind="defence", title=spec.target, data=data)
+
+
+def worst_case(session: AuditSession) -> tuple[Exhibit, ...]:
+    """Return, for each norm, how many samples stood under every attack of this run within the largest budget.
+
+    A perturbation within a smaller budget lies within a larger one too. Counted are the samples that every
+    requirement's attack saw; what the probes found on some of them counts as well.
+    """
+    found = []
+    for norm in Norm:
+        attacks = [one for one in session.attacked if one[1].norm is norm]
+        if attacks:
+            found.append(_worst(norm, attacks))
+    return tuple(found)
+
+
+def _worst(norm: Norm, attacks: list[tuple[str, ThreatModel, Outcome]]) -> Exhibit:
+    shared = set.intersection(*(set(one[2].arrays["index"].tolist()) for one in attacks if "probe" not in one[0]))
+    first = attacks[0][2]
+    right = {int(place) for place in first.arrays["index"][first.before == first.labels]}
+    standing, broken = shared & right, {"nothing: wrong already": len(shared - right)}
+    for name, _, outcome in sorted(attacks, key=lambda one: ("probe" in one[0], not _single(one[2]), one[1].eps)):
+        fell = {int(place) for place in outcome.arrays["index"][~outcome.standing]} & standing
+        stages = outcome.arrays["broken_by"]
+        for index, stage in enumerate(outcome.stages):
+            by = {int(place) for place in outcome.arrays["index"][stages == index]} & fell
+            label = name if len(outcome.stages) == 1 else f"{name}: {stage}"
+            broken[label] = broken.get(label, 0) + len(by)
+        standing -= fell
+    n = len(shared)
+    low, high = anytime_interval(len(standing), n, CONFIDENCE)
+    eps = max(one[1].eps for one in attacks)
+    data = {"norm": norm.value, "eps": eps, "n": n, "standing": len(standing) / n, "low": low, "high": high}
+    return Exhibit(kind="worst_case", title=f"{norm.value}, eps up to {eps:g}", data={**data, "broken_first": broken})
+
+
+def _single(outcome: Outcome) -> bool:
+    return len(outcome.stages) == 1
+
+
+def _shown(knowledge: Knowledge, attack: Attack) -> str:
+    """Return what the attack knew: transferred, or what it needs itself."""
+    return knowledge.value if knowledge is Knowledge.TRANSFER else attack.knowledge.value
 
 
 def retrained(name: str, session: AuditSession) -> Exhibit:
@@ -102,8 +187,8 @@ def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: floa
     loss = float(outcome.arrays["loss"].mean())
     data = {
         "target": spec.target,
-        "attack": None if spec.attack is None else spec.attack.model_dump(mode="json"),
-        "norm": spec.norm.value if spec.attack else None,
+        "attack": None if spec.attack is None else spec.attack.describe(),
+        "norm": spec.norm.value if spec.eps else None,
         "eps": spec.eps,
         "knowledge": knowledge,
         "crafted_on": spec.crafted_on,

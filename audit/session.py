@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from audit.builtin import Constant, fit_undefended
+from audit.contract import check, check_data
 from audit.errors import TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
+from audit.outcome import Outcome
 from audit.policy import PolicyFile, TargetSpec
-from audit.records import Profile
-from audit.requirements import Count, Limits
-from audit.target import TorchTarget, build_target
+from audit.records import Profile, ThreatModel
+from audit.requirements import BuiltinControl, Count, Limits, TargetControl
+from audit.target import TorchTarget, build_target, defend, wrap_network
+from audit.weights import file_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +33,24 @@ class Options:
     device: torch.device
     offline: bool
     retrain: bool
+    exhaustive: bool
     waived: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A weight file and the digest it must have."""
+    """A weight file, and the digest it must have where one is pinned."""
 
     path: Path
-    sha256: str
+    sha256: str | None
 
 
 @dataclass(slots=True)
 class AuditSession:
     """Holds what the requirements of one run share.
 
-    ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it.
+    ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``attacked``
+    collects every attack on the audited target, named, for the worst case over all of them.
     """
 
     root: Path
@@ -57,6 +64,8 @@ class AuditSession:
     _targets: dict[str, TorchTarget] = field(default_factory=dict)
     _weights: dict[str, Weights | None] = field(default_factory=dict)
     _failures: dict[str, str] = field(default_factory=dict)
+    _samples: dict[int | None, Samples] = field(default_factory=dict)
+    attacked: list[tuple[str, ThreatModel, Outcome]] = field(default_factory=list)
 
     @property
     def target_name(self) -> str:
@@ -73,7 +82,7 @@ class AuditSession:
         name = name or self.target_name
         if name not in self._targets:
             try:
-                self._targets[name] = self._build(name, self.weights(name))
+                self._targets[name] = self._build(name, self._spec(name))
             except Exception as error:
                 self._failures[name] = f"{type(error).__name__}: {error}"
                 raise
@@ -88,13 +97,13 @@ class AuditSession:
         recipe = self._spec(name).recipe
         if recipe is None:
             raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
-        return self._build(name, self.train(recipe))
+        return self._from_factory(name, self._spec(name), self.train(recipe))
 
     def weights(self, name: str) -> Weights | None:
         """Return the weight file of a target, trained first if need be; None for a target without weights."""
         if name not in self._weights:
             spec = self._spec(name)
-            if spec.weights is not None and spec.sha256 is not None:
+            if spec.weights is not None:
                 self._weights[name] = Weights(self.root / spec.weights, spec.sha256)
             else:
                 self._weights[name] = self.train(spec.recipe) if spec.recipe else None
@@ -102,7 +111,7 @@ class AuditSession:
 
     def train(self, recipe: str) -> Weights:
         """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal."""
-        trainer = resolve(self.file.policy.trainer or "", "trainer")
+        trainer = resolve(self.file.policy.trainer or "", "trainer", self.root)
         self.announce(f"weights of {recipe} on {self.dataset.name}: from the cache, or trained now")
         with self.foreground():
             trained: Any = trainer(
@@ -113,11 +122,33 @@ class AuditSession:
             self.announce(note)
         return Weights(trained.path, trained.sha256)
 
+    def control_target(self, control: TargetControl | BuiltinControl) -> TorchTarget:
+        """Return the network on which the same measurement must come out NOT_MET.
+
+        Raises:
+            TargetError: there are too few data to fit one on.
+        """
+        if isinstance(control, TargetControl):
+            return self.target(control.target)
+        name = f"builtin {control.builtin}"
+        if name not in self._targets:
+            classes, device = self._classes(self._spec(self.target_name)), self.options.device
+            if control.builtin == "constant":
+                network: nn.Module = Constant(classes)
+            else:
+                self.announce("control: fitting a small undefended network on data that are not judged")
+                network = fit_undefended(self.dataset.fitting, classes, device)
+            self._targets[name] = wrap_network(
+                name, network, classes=classes, bounds=self._spec(self.target_name).bounds, device=device
+            )
+        return self._targets[name]
+
     def samples(self, limit: Limits | Count) -> Samples:
-        """Return the audit split, or a fixed random subset of it."""
-        if isinstance(limit, Limits):
-            return self.dataset.audit.subset(limit.of(self.options.profile))
-        return self.dataset.audit.subset(None if limit == "all" else limit)
+        """Return the audit split in a fixed random order, at most as many as the limit allows."""
+        count = limit.of(self.options.profile) if isinstance(limit, Limits) else None if limit == "all" else limit
+        if count not in self._samples:
+            self._samples[count] = self.dataset.audit.subset(count)
+        return self._samples[count]
 
     def describe_target(self) -> dict[str, Any]:
         """Return what the report says of the audited target: as far as this run loaded it, and why no further."""
@@ -125,34 +156,50 @@ class AuditSession:
         shown: dict[str, Any] = {"name": name, **self._spec(name).model_dump(mode="json", exclude_none=True)}
         loaded, weights = self._targets.get(name), self._weights.get(name)
         shown["digest"] = loaded.digest if loaded else None
-        shown["weights_sha256"] = weights.sha256 if weights else None
+        shown["weights_sha256"] = file_sha256(weights.path) if weights else None
+        shown["weights_pinned"] = bool(weights and weights.sha256)
         if name in self._failures:
             shown["error"] = self._failures[name]
         return shown
 
     def check_references(self) -> None:
-        """Import every factory and the trainer that the policy names.
+        """Import every factory and the trainer that the policy names, and hold the data to what its targets say.
 
         Raises:
             PolicyError: one of them does not exist.
         """
         policy = self.file.policy
         for name, spec in policy.targets.items():
-            resolve(spec.factory, f"targets.{name}.factory")
+            if spec.factory is not None:
+                resolve(spec.factory, f"targets.{name}.factory", self.root)
         if policy.trainer is not None:
-            resolve(policy.trainer, "trainer")
+            resolve(policy.trainer, "trainer", self.root)
 
-    def _build(self, name: str, weights: Weights | None) -> TorchTarget:
-        spec = self._spec(name)
+    def _build(self, name: str, spec: TargetSpec) -> TorchTarget:
+        check_data(name, self.dataset.audit, spec.bounds, self._classes(spec), spec.input_shape)
+        if spec.wraps is not None and spec.defence is not None:
+            partner = self.target(spec.defence.partner) if spec.defence.partner else None
+            target = defend(name, self.target(spec.wraps), spec.defence, partner)
+        else:
+            target = self._from_factory(name, spec, self.weights(name))
+        check(target, self.dataset.audit)
+        return target
+
+    def _from_factory(self, name: str, spec: TargetSpec, weights: Weights | None) -> TorchTarget:
         return build_target(
             name,
-            spec.factory,
+            spec.factory or "",
             weights.path if weights else None,
             weights.sha256 if weights else None,
-            classes=self.dataset.classes,
+            root=self.root,
+            classes=self._classes(spec),
             bounds=spec.bounds,
             device=self.options.device,
+            draws=spec.draws,
         )
+
+    def _classes(self, spec: TargetSpec) -> int:
+        return spec.classes or self.dataset.classes
 
     def _spec(self, name: str) -> TargetSpec:
         return self.file.policy.targets[name]

@@ -9,18 +9,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
-from audit.errors import IntegrityError, TargetError
+from audit.defences import Defence
+from audit.errors import TargetError
 from audit.loading import resolve
+from audit.randomness import seeded
+from audit.records import Knowledge
+from audit.weights import load_weights
 
 PREDICT_BATCH = 100
+JUDGING_SEED = 20_000  # a randomised target is judged over these draws and no others
 
 
 class Target(Protocol):
@@ -30,24 +35,57 @@ class Target(Protocol):
     bounds: tuple[float, float]
     classes: int
     digest: str
+    device: torch.device
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the (N,) int64 classes of (N, C, H, W) float32 images in bounds."""
         ...
 
 
-class WhiteBoxTarget(Target, Protocol):
-    """A target whose logits can be differentiated."""
+class ScoreTarget(Target, Protocol):
+    """A target that also tells its logits.
 
-    device: torch.device
+    ``exact`` says whether :meth:`step_logits` are float32; where they are not, whoever relies on them asks again.
+    """
+
+    exact: bool
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the (N, classes) logits, differentiable with respect to x."""
+        """Return the (N, classes) float32 logits."""
+        ...
+
+    def step_logits(self, x: Tensor) -> Tensor:
+        """Return the (N, classes) logits in the cheapest arithmetic that steers a search well."""
         ...
 
 
+class WhiteBoxTarget(ScoreTarget, Protocol):
+    """A target whose logits can be differentiated by the pixels; the methods are those of ScoreTarget."""
+
+
+@dataclass(slots=True)
+class Passes:
+    """What a target was asked: images sent forward, and how many of them were differentiated."""
+
+    forward: int = 0
+    gradient: int = 0
+
+    def copy(self) -> Passes:
+        """Return the counts as they are now."""
+        return replace(self)
+
+    def since(self, before: Passes) -> Passes:
+        """Return what was added after ``before``."""
+        return Passes(self.forward - before.forward, self.gradient - before.gradient)
+
+
 class TorchTarget:
-    """A PyTorch network as a white-box target."""
+    """A PyTorch network as a white-box target.
+
+    A network that draws at random declares it with ``draws`` > 1: its answer is then the class of the greatest mean
+    probability over so many draws, and an attack sees the gradient of that mean (expectation over transformation,
+    Athalye et al. 2018, arXiv:1707.07397).
+    """
 
     def __init__(
         self,
@@ -58,24 +96,40 @@ class TorchTarget:
         digest: str,
         bounds: tuple[float, float],
         device: torch.device,
+        draws: int = 1,
     ) -> None:
-        """Freeze the network on the device: eval mode, no parameter gradients."""
+        """Freeze the network on the device: eval mode, no parameter gradients, the fast memory layout."""
         self.name, self.classes, self.digest, self.bounds, self.device = name, classes, digest, bounds, device
+        self.draws, self.passes = draws, Passes()
+        self.exact = not has_bfloat16(device)
         self._network = network.to(device).eval().requires_grad_(False)
+        if any(parameter.ndim == 4 for parameter in self._network.parameters()):
+            self._network = self._network.to(memory_format=torch.channels_last)
+        self._frozen = parameters_digest(self._network)
+
+    @property
+    def network(self) -> nn.Module:
+        """Return the frozen network."""
+        return self._network
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return (N, classes) float32 logits.
+        """Return (N, classes) float32 logits, or the log of mean probabilities of a randomised network.
 
         Raises:
             TargetError: the network returns another shape.
         """
-        found: Tensor = self._network(x.to(self.device))
-        if found.shape != (len(x), self.classes):
-            raise TargetError(
-                f"target {self.name}: expected logits of shape ({len(x)}, {self.classes}), got {tuple(found.shape)}; "
-                "a factory returns a network that maps (N, C, H, W) to (N, classes)"
-            )
-        return found.float()
+        x = x.to(self.device)
+        if self.draws == 1:
+            return self._forward(x)
+        probabilities = torch.stack([self._forward(x).softmax(1) for _ in range(self.draws)]).mean(0)
+        return probabilities.clamp(min=1e-12).log()
+
+    def step_logits(self, x: Tensor) -> Tensor:
+        """Return logits in bfloat16 where the CPU has it, at about half the time; else those of :meth:`logits`."""
+        if self.exact:
+            return self.logits(x)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.logits(x)
 
     def all_logits(self, x: Tensor) -> Tensor:
         """Return the logits of any number of images, in batches, without gradients, on the CPU.
@@ -85,13 +139,69 @@ class TorchTarget:
         """
         low, high = torch.tensor(self.bounds, dtype=torch.float32).tolist()  # as float32 pixels are rounded
         if len(x) and (float(x.min()) < low or float(x.max()) > high):
-            raise TargetError(f"target {self.name}: expected pixels in [{low:g}, {high:g}], got [{x.min()}, {x.max()}]")
-        with torch.no_grad():
+            raise TargetError(
+                f"target {self.name}: expected pixels in [{low:g}, {high:g}], got [{x.min():g}, {x.max():g}]; "
+                "scale the images, or state the range they have as the target's bounds"
+            )
+        if not len(x):
+            return torch.zeros(0, self.classes)
+        with torch.no_grad(), seeded(JUDGING_SEED) if self.draws > 1 else nullcontext():
             return torch.cat([self.logits(batch).cpu() for batch in x.split(PREDICT_BATCH)])
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the (N,) int64 classes."""
         return self.all_logits(x).argmax(1)
+
+    def unchanged(self) -> bool:
+        """Tell whether every parameter and buffer is what it was when the target was made."""
+        return parameters_digest(self._network) == self._frozen
+
+    def _forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self._network(x)
+        if not isinstance(found, Tensor) or found.shape != (len(x), self.classes):
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise TargetError(
+                f"target {self.name}: expected logits of shape ({len(x)}, {self.classes}), got {got}; "
+                "a factory returns a network that maps (N, C, H, W) to (N, classes)"
+            )
+        self.passes.forward += len(x)
+        self.passes.gradient += len(x) if found.requires_grad else 0
+        return found.float()
+
+
+class _Seen:
+    """The part of a target that an attack may know."""
+
+    def __init__(self, target: TorchTarget) -> None:
+        self.name, self.bounds, self.classes, self.digest = target.name, target.bounds, target.classes, target.digest
+        self.device, self.exact = target.device, target.exact
+        self._target = target
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self._target.predict(x)
+
+
+class _Scores(_Seen):
+    def logits(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._target.logits(x)
+
+    def step_logits(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._target.step_logits(x)
+
+
+def known(target: TorchTarget, knowledge: Knowledge) -> Target:
+    """Return what an adversary of this knowledge sees of a target: everything, scores without gradients, or labels."""
+    if knowledge is Knowledge.BLACK_BOX_LABEL:
+        return _Seen(target)
+    return _Scores(target) if knowledge is Knowledge.BLACK_BOX_SCORE else target
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a CPU computes in bfloat16 natively; emulated, it is slower than float32."""
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def build_target(
@@ -100,73 +210,88 @@ def build_target(
     weights: Path | None,
     sha256: str | None,
     *,
+    root: Path,
     classes: int,
     bounds: tuple[float, float],
     device: torch.device,
+    draws: int = 1,
 ) -> TorchTarget:
-    """Build a network with a factory and load verified safetensors into it.
+    """Build a network with a factory and load verified weights into it.
 
     The digest covers the factory's name, the source files of every module, and every parameter and buffer: another
     architecture or other weights are another target.
 
     Raises:
-        IntegrityError: the weight file is missing, not safetensors, or not the pinned one.
-        TargetError: the weights do not fit the network.
+        IntegrityError: the weight file is missing, refused, or not the pinned one.
+        TargetError: the factory returns no network, or the weights do not fit it.
     """
-    make = resolve(factory, f"targets.{name}.factory")
+    make = resolve(factory, f"targets.{name}.factory", root)
     network = make()
+    if not isinstance(network, nn.Module):
+        raise TargetError(
+            f"target {name}: expected {factory} to return a torch.nn.Module, got {type(network).__name__}; "
+            "a factory takes no arguments and returns the network, its weights still to be loaded"
+        )
     if weights is not None:
         state = load_weights(weights, sha256)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            first = str(error).splitlines()[0]
-            raise TargetError(f"target {name}: {weights.name} does not fit {factory}: {first}") from error
-    digest = _digest(factory, make, network)
-    return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device)
+            first = " ".join(str(error).split())[:300]
+            raise TargetError(
+                f"target {name}: {weights.name} does not fit {factory}: {first}; "
+                "the factory must build the architecture that was trained, with the same parameter names"
+            ) from error
+    digest = _digest(factory, make, network, draws)
+    return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
 
 
-def _digest(factory: str, make: Callable[..., object], network: nn.Module) -> str:
+def wrap_network(
+    name: str,
+    network: nn.Module,
+    *,
+    classes: int,
+    bounds: tuple[float, float],
+    device: torch.device,
+    draws: int = 1,
+    made_from: str = "",
+) -> TorchTarget:
+    """Return a network that is already there as a target; ``made_from`` says what else its answers depend on."""
+    text = f"{made_from} {type(network).__name__} {draws} {parameters_digest(network)}"
+    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
+
+
+def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget | None) -> TorchTarget:
+    """Put a target behind an input defence; attacks on the result go through it."""
+    network = defence.wrap(inner.network, inner.bounds, partner.network if partner else None)
+    parts = [defence.model_dump_json(), inner.digest, partner.digest if partner else ""]
+    return wrap_network(
+        name,
+        network,
+        classes=inner.classes,
+        bounds=inner.bounds,
+        device=inner.device,
+        draws=defence.draws,
+        made_from=" ".join(parts),
+    )
+
+
+def parameters_digest(network: nn.Module) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _digest(factory: str, make: Callable[..., object], network: nn.Module, draws: int) -> str:
     """Return the SHA-256 of the factory's name, the sources that define the network, and its parameters and buffers."""
-    digest = hashlib.sha256(factory.encode())
+    digest = hashlib.sha256(f"{factory} {draws}".encode())
     defining = {inspect.getfile(make), *(inspect.getfile(type(module)) for module in network.modules())}
     library = str(Path(torch.__file__).parent)
     for source in sorted(source for source in defining if not source.startswith(library)):
         digest.update(Path(source).read_bytes())
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(parameters_digest(network).encode())
     return f"sha256:{digest.hexdigest()}"
-
-
-def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """Load a weight file, as every target of this harness does: read once, verify, parse the verified bytes.
-
-    Raises:
-        IntegrityError: the digest differs, or the bytes are not safetensors.
-    """
-    content = _read_verified(path, sha256)
-    try:
-        state: dict[str, Tensor] = parse_safetensors(content)
-    except SafetensorError as error:
-        raise IntegrityError(f"{path.name}: expected safetensors, got {error}; pickles are never loaded") from error
-    return state
-
-
-def _read_verified(path: Path, sha256: str | None) -> bytes:
-    """Read a file once and return the bytes whose digest was checked.
-
-    Raises:
-        IntegrityError: it cannot be read, or its SHA-256 is not the pinned one.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise IntegrityError(f"{path.name}: expected a weight file, got {error.strerror}") from error
-    actual = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and actual != sha256:
-        raise IntegrityError(
-            f"{path.name}: expected SHA-256 {sha256} (pinned in the policy), got {actual}; "
-            "restore the file, or pin the new digest after review"
-        )
-    return content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +25,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path, model: type[Model]) -> tuple[Model, bytes]:
+Merge = Callable[[Any], tuple[Any, bytes]]
+
+
+def read_yaml(path: Path, model: type[Model], merge: Merge = lambda data: (data, b"")) -> tuple[Model, bytes]:
     """Read and validate one YAML file.
+
+    Args:
+        path: the file.
+        model: what it must be.
+        merge: returns the data with what they build on, and the bytes of that.
 
     Returns:
         The record, and the bytes it was made from.
@@ -34,17 +42,27 @@ def read_yaml(path: Path, model: type[Model]) -> tuple[Model, bytes]:
     Raises:
         PolicyError: the file is missing, no YAML, or not valid.
     """
+    data, content = read_raw(path)
+    data, inherited = merge(data)
+    try:
+        return model.model_validate(data), content + inherited
+    except ValidationError as error:
+        raise PolicyError(f"{path}: {explain(error, data)}") from error
+
+
+def read_raw(path: Path) -> tuple[Any, bytes]:
+    """Read one YAML file without validating it; returns the data and the bytes.
+
+    Raises:
+        PolicyError: the file is missing, or no YAML.
+    """
     try:
         content = path.read_bytes()
-        data = _load(content)
+        return _load(content), content
     except OSError as error:
         raise PolicyError(f"{path}: expected a YAML file, got {error.strerror}; check the path") from error
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # PyYAML raises them all
         raise PolicyError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
-    try:
-        return model.model_validate(data), content
-    except ValidationError as error:
-        raise PolicyError(f"{path}: {explain(error, data)}") from error
 
 
 def explain(error: ValidationError, data: Any) -> str:

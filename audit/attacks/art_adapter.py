@@ -1,22 +1,21 @@
 """The one door to the Adversarial Robustness Toolbox (ART, Nicolae et al. 2018).
 
-ART draws from NumPy's and PyTorch's global random state. Here that state is seeded from our generator and restored
-afterwards, so that an attack is reproducible and leaves no trace.
+ART draws from NumPy's and PyTorch's global random state; the harness seeds that state around every attack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audit.attacks.interface import Moved
+
 if TYPE_CHECKING:
     from audit.loading import Samples
-    from audit.target import WhiteBoxTarget
+    from audit.target import Target, WhiteBoxTarget
 
 # Small batches stay in the cache; on a CPU large ones are about four times slower per image.
 BATCH = 100
@@ -49,23 +48,30 @@ def classifier(target: WhiteBoxTarget, samples: Samples) -> Any:
     )
 
 
-def generate(attack: Any, samples: Samples, generator: torch.Generator) -> Tensor:
-    """Run an ART attack with the true labels: without them ART attacks the model's own predictions instead."""
+def labels_only(target: Target, samples: Samples) -> Any:
+    """Wrap a target as an ART classifier that answers with one-hot classes and has no gradients."""
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    def answer(x: Any) -> Any:
+        classes = target.predict(torch.from_numpy(np.asarray(x, dtype=np.float32)).clamp(*target.bounds))
+        return np.eye(target.classes, dtype=np.float32)[classes.numpy()]
+
+    return BlackBoxClassifierNeuralNetwork(
+        answer,
+        input_shape=tuple(samples.images.shape[1:]),
+        nb_classes=target.classes,
+        clip_values=target.bounds,
+        channels_first=True,
+    )
+
+
+def generate(attack: Any, samples: Samples, steps: int = 1, **more: Any) -> Moved:
+    """Run an ART attack with the true labels: without them ART attacks the model's own predictions instead.
+
+    ART does not tell when it found an image, so every sample is said to have taken ``steps``.
+    """
+    spent = torch.full_like(samples.labels, steps)
     if not len(samples):
-        return samples.images.clone()
-    with _seeded(generator):
-        moved = attack.generate(x=samples.images.numpy(), y=samples.labels.numpy())
-    return torch.from_numpy(np.asarray(moved, dtype=np.float32))
-
-
-@contextmanager
-def _seeded(generator: torch.Generator) -> Iterator[None]:
-    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-    before = np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
+        return Moved(samples.images.clone(), spent)
+    moved = attack.generate(x=samples.images.numpy(), y=samples.labels.numpy(), **more)
+    return Moved(torch.from_numpy(np.asarray(moved, dtype=np.float32)), spent)

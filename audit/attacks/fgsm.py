@@ -5,14 +5,13 @@ Source: Goodfellow, Shlens & Szegedy 2015, arXiv:1412.6572, section 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from audit.attacks.interface import Attack
+from audit.attacks.interface import Attack, Moved
 from audit.records import ThreatModel
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from audit.loading import Samples
     from audit.target import WhiteBoxTarget
@@ -22,10 +21,11 @@ class Fgsm(Attack):
     """One step of the threat model's full eps. It has no parameters of its own."""
 
     name: Literal["fgsm"] = "fgsm"
+    iterated: ClassVar[bool] = False
 
     def perturb(
         self, target: WhiteBoxTarget, samples: Samples, threat_model: ThreatModel, generator: torch.Generator
-    ) -> Tensor:
+    ) -> Moved:
         """Return the samples moved by one step."""
         from art.attacks.evasion import FastGradientMethod
 
@@ -38,4 +38,4 @@ class Fgsm(Attack):
             eps_step=threat_model.eps,
             batch_size=art_adapter.BATCH,
         )
-        return art_adapter.generate(attack, samples, generator)
+        return art_adapter.generate(attack, samples)

@@ -38,6 +38,8 @@ def render(report: Report, folder: Path) -> str:
         rows=[(requirements[verdict.requirement_id], verdict) for verdict in report.verdicts],
         bounds={name: Bound.model_validate(one["bound"]) for name, one in requirements.items()},
         scenarios=[one for one in report.exhibits if one.kind == "scenario"],
+        worst=[one for one in report.exhibits if one.kind == "worst_case"],
+        defences=[one for one in report.exhibits if one.kind == "defence"],
         comparisons=[one for one in report.exhibits if one.kind == "comparison"],
         pictures=pictures,
         suppressions=[one for verdict in report.verdicts for one in verdict.evidence.suppressions],

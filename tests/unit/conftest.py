@@ -43,7 +43,7 @@ def make_target():
         return TorchTarget(
             name,
             network,
-            classes=toy.CLASSES,
+            classes=getattr(network, "classes", toy.CLASSES),
             digest=digest or f"sha256:{name}",
             bounds=(0.0, 1.0),
             device=torch.device("cpu"),

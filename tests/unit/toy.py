@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from audit.loading import Samples
 
 SIDE = 6
 MARGIN = 0.2
@@ -56,6 +59,12 @@ def data(*, offline: bool, n: int = 400) -> Data:
     return Data(Split(images.float(), labels))
 
 
+def pair() -> tuple[Any, Any]:
+    """Return images and labels as NumPy arrays, as the shortest dataset factory does."""
+    split = data(offline=True, n=50).audit
+    return split.images.double().numpy(), split.labels.int().numpy()
+
+
 def damaged(*, offline: bool) -> Data:
     """Behave like a dataset factory whose files are damaged."""
     raise ValueError("train.bin: expected SHA-256 aa, got bb; delete it")
@@ -86,8 +95,33 @@ def train(recipe: str, dataset: Data, *, device: str, retrain: bool) -> Trained:
     return Trained(path, hashlib.sha256(path.read_bytes()).hexdigest(), notes)
 
 
+def quarters(n: int = 40) -> Samples:
+    """Return ``n`` images of four classes: a quarter of the image is brighter than the rest."""
+    labels = torch.arange(n) % 4
+    noise = 0.1 * torch.rand(n, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    images = 0.3 + noise
+    for index, label in enumerate(labels.tolist()):
+        top, left = (label // 2) * SIDE // 2, (label % 2) * SIDE // 2
+        images[index, :, top : top + SIDE // 2, left : left + SIDE // 2] += 0.3
+    return Samples(images, labels)
+
+
+def four_ways() -> nn.Module:
+    """Answer with the brightest quarter: four classes."""
+    return _Quarters()
+
+
+class _Quarters(nn.Module):
+    classes = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(x, SIDE // 2).flatten(1) * 5
+
+
 class Linear(nn.Module):
     """Logits (-s, s) of a score s that is linear in the pixels."""
+
+    classes = CLASSES
 
     def __init__(self, weight: Tensor, scale: float = 1.0) -> None:
         super().__init__()

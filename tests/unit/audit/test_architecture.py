@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[3]
 ROOMS = (
     ("errors",),
     ("records",),
-    ("metrics", "process", "files", "yaml_files", "store", "gate", "judge", "progress"),
-    ("repository", "loading", "register"),
+    ("metrics", "process", "files", "yaml_files", "store", "gate", "judge", "progress", "randomness", "unpack"),
+    ("repository", "loading", "register", "sequential", "weights", "defences"),
+    ("outcome", "builtin"),
     ("target", "attacks", "scanners"),
-    ("requirements", "measure", "artifacts", "provenance"),
+    ("requirements", "measure", "artifacts", "provenance", "contract"),
     ("policy", "probes"),
-    ("choose", "session", "collector", "report"),
+    ("choose", "session", "collector", "report", "challenge"),
     ("examine", "scenarios", "terminal"),
-    ("run",),
+    ("evasion", "run"),
     ("plugin", "cli", "__main__"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from audit import progress
-from audit.errors import DataError
-from audit.loading import Samples, load_dataset
+from audit.errors import DataError, PolicyError
+from audit.loading import Samples, load_dataset, resolve
 from tests.unit import toy
+
+ROOT = Path(__file__).parents[3]
+
+
+def load(reference="tests.unit.toy:data", *, hold_out=False):
+    return load_dataset(reference, ROOT, offline=True, hold_out=hold_out)
 
 
 def broken(monkeypatch, images=None, labels=None):
@@ -24,30 +32,35 @@ def broken(monkeypatch, images=None, labels=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"images": lambda x: x[0]}, r"expected images \(N, C, H, W\) float32", id="one image"),
-        pytest.param({"images": lambda x: x.double()}, "expected images .* got .* torch.float64", id="float64"),
+        pytest.param({"images": lambda x: x[0]}, r"expected images \(N, C, H, W\) of floating point", id="one image"),
+        pytest.param({"images": lambda x: (x * 255).byte()}, "images / 255", id="bytes"),
         pytest.param({"images": lambda x: x / 0}, "expected finite pixels", id="infinite"),
-        pytest.param({"labels": lambda y: y[1:]}, r"expected labels \(400,\) int64, got \(399,\)", id="one label less"),
-        pytest.param({"labels": lambda y: y.int()}, "expected labels .* got .* torch.int32", id="int32"),
-        pytest.param({"labels": lambda y: y + 1}, r"all in 0\.\.1", id="label out of range"),
+        pytest.param(
+            {"labels": lambda y: y[1:]}, r"expected labels \(400,\) of integers, got \(399,\)", id="one label less"
+        ),
+        pytest.param(
+            {"labels": lambda y: y.float()}, "expected labels .* of integers, got .* torch.float32", id="float"
+        ),
+        pytest.param({"labels": lambda y: y + 1}, r"expected labels in 0\.\.1, got 2", id="label out of range"),
+        pytest.param({"labels": lambda y: y - 1}, "none below 0", id="label below 0"),
     ],
 )
 def test_malformed_data_are_refused(monkeypatch, change, message):
     broken(monkeypatch, **change)
     with pytest.raises(DataError, match=message):
-        load_dataset("tests.unit.toy:data", offline=True)
+        load()
 
 
 def test_something_that_is_no_dataset_is_refused(monkeypatch):
     monkeypatch.setattr(toy, "data", lambda *, offline: None)
     with pytest.raises(DataError, match=r"tests\.unit\.toy:data: AttributeError"):
-        load_dataset("tests.unit.toy:data", offline=True)
+        load()
 
 
 def test_empty_data_are_refused(monkeypatch):
     broken(monkeypatch, images=lambda x: x[:0], labels=lambda y: y[:0])
     with pytest.raises(DataError, match="expected at least one label"):
-        load_dataset("tests.unit.toy:data", offline=True)
+        load()
 
 
 def test_subset_is_random_fixed_and_without_repetition():
@@ -57,8 +70,11 @@ def test_subset_is_random_fixed_and_without_repetition():
     assert len(set(first.labels.tolist())) == 30
     assert first.labels.tolist() != list(range(30))
     assert torch.equal(first.images.flatten().long(), first.labels)
-    assert samples.subset(None) is samples
-    assert samples.subset(500) is samples
+    assert torch.equal(first.index, first.labels)
+    whole = samples.subset(None)
+    assert torch.equal(whole.labels[:30], first.labels)
+    assert torch.equal(samples.subset(500).labels, whole.labels)
+    assert sorted(whole.labels.tolist()) == list(range(100))
 
 
 class Terminal:
@@ -84,3 +100,40 @@ def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_SECONDS", 0.0)
     progress.Ticker(None, lines.append)(500, 1000)
     assert lines == ["attacked 500 of 1,000 samples"]
+
+
+def test_a_pair_of_arrays_is_a_dataset():
+    dataset = load("tests.unit.toy:pair")
+    assert (dataset.name, dataset.classes, len(dataset.audit)) == ("tests.unit.toy:pair", 2, 50)
+    assert dataset.digest.startswith("sha256:")
+    assert dataset.audit.images.dtype == torch.float32
+    assert dataset.audit.labels.dtype == torch.int64
+    assert dataset.fitting is None
+
+
+def test_what_is_held_out_for_fitting_is_not_judged():
+    dataset = load(hold_out=True)
+    assert (len(dataset.audit), len(dataset.fitting)) == (320, 80)
+    assert not set(dataset.audit.index.tolist()) & set(dataset.fitting.index.tolist())
+
+
+def test_a_training_split_is_taken_for_fitting_where_there_is_one(monkeypatch):
+    data, more = toy.data(offline=True), toy.data(offline=True, n=90).audit
+    monkeypatch.setattr(toy, "data", lambda *, offline: SimpleNamespace(audit=data.audit, training=more))
+    dataset = load(hold_out=True)
+    assert (len(dataset.audit), len(dataset.fitting)) == (400, 90)
+
+
+def test_a_function_is_found_in_a_file_and_beside_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/net.py").write_text("from beside import answer\n", encoding="utf-8")
+    (tmp_path / "mine/beside.py").write_text("def answer():\n    return 42\n", encoding="utf-8")
+    assert resolve("mine/net.py:answer", "targets.x.factory", tmp_path)() == 42
+
+
+@pytest.mark.parametrize("reference", ["none.py:f", "broken.py:f", "empty.py:f"])
+def test_a_file_that_cannot_be_used_is_a_policy_error(tmp_path, reference):
+    (tmp_path / "broken.py").write_text("def f(:\n", encoding="utf-8")
+    (tmp_path / "empty.py").write_text("", encoding="utf-8")
+    with pytest.raises(PolicyError, match=r"targets\.x\.factory: expected an importable"):
+        resolve(reference, "targets.x.factory", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +14,14 @@ from audit.session import choose_device
 from audit.target import build_target
 from tests.unit import toy
 
+ROOT = Path(__file__).parents[3]
+
 
 def build(factory="honest", weights=None, sha256=None):
     reference = factory if ":" in factory else f"tests.unit.toy:{factory}"
-    return build_target("toy", reference, weights, sha256, classes=2, bounds=(0.0, 1.0), device=torch.device("cpu"))
+    return build_target(
+        "toy", reference, weights, sha256, root=ROOT, classes=2, bounds=(0.0, 1.0), device=torch.device("cpu")
+    )
 
 
 @pytest.fixture

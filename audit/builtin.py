@@ -1,0 +1,86 @@
+"""Networks of the audit's own that must fail: a constant answer, and a small net without any hardening."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audit.errors import TargetError
+from audit.loading import Samples
+
+PER_CLASS = 20  # images a class needs before a net is fitted on it
+STEPS, BATCH, RATE, SEED = 600, 64, 2e-3, 5
+
+
+class Constant(nn.Module):
+    """Answers class 0, whatever it is shown."""
+
+    def __init__(self, classes: int) -> None:
+        """Answer among ``classes`` classes."""
+        super().__init__()
+        self._classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, classes) that favour class 0."""
+        one = x.flatten(1).sum(1, keepdim=True) * 0 + 1
+        return torch.cat((one, one.new_zeros(len(x), self._classes - 1)), dim=1)
+
+
+class SmallNet(nn.Module):
+    """Two convolutions, pooled to 4 x 4, one linear layer: for any number of channels and any size."""
+
+    def __init__(self, channels: int, classes: int, mean: Tensor, deviation: Tensor) -> None:
+        """Normalise by the mean and standard deviation (C,) of the data, inside the network."""
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("deviation", deviation.view(1, -1, 1, 1))
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(64 * 16, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        logits: Tensor = self.features((x - self.mean) / self.deviation)
+        return logits
+
+
+def fit_undefended(samples: Samples | None, classes: int, device: torch.device) -> SmallNet:
+    """Fit a small net by plain cross-entropy: Adam, a fixed number of steps, a fixed seed.
+
+    Args:
+        samples: data that are not judged.
+        classes: at least 2.
+        device: where to compute.
+
+    Raises:
+        TargetError: there are too few data of some class.
+    """
+    counts = torch.bincount(samples.labels, minlength=classes) if samples is not None else torch.zeros(classes)
+    if samples is None or int(counts.min()) < PER_CLASS:
+        raise TargetError(
+            f"builtin control undefended: expected at least {PER_CLASS} images of every class that are not judged, "
+            f"got {int(counts.min())} of class {int(counts.argmin())}; give the dataset a training split, "
+            "or name an undefended target as the control"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        mean, deviation = samples.images.mean((0, 2, 3)), samples.images.std((0, 2, 3)).clamp(min=1e-3)
+        network = SmallNet(samples.images.shape[1], classes, mean, deviation).to(device)
+    images, labels = samples.images.to(device), samples.labels.to(device)
+    generator = torch.Generator().manual_seed(SEED)
+    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
+    for _ in range(STEPS):
+        chosen = torch.randint(len(labels), (min(BATCH, len(labels)),), generator=generator).to(device)
+        optimiser.zero_grad(set_to_none=True)
+        functional.cross_entropy(network(images[chosen]), labels[chosen]).backward()
+        optimiser.step()
+    return network

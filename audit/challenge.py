@@ -1,0 +1,177 @@
+"""Other attacks on the same images, paired: whether the attack that was asked for is as strong as it should be.
+
+The stronger result always becomes the number: a sample that any challenger broke within the same budget counts as
+broken. The attack is *disbelieved* only where a challenger is stronger significantly (one-sided exact McNemar test) and
+by more than a margin, since on honestly robust networks Square beats PGD by two to four points.
+
+Source: the checklist of Carlini et al. 2019, arXiv:1902.06705, section 5 (more steps, restarts, gradient-free attacks,
+transfer, growing budgets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.attacks import ApgdCe, Attack, AutoAttack, Moved, Noise, Pgd, Square
+from audit.loading import Samples
+from audit.measure import Laboratory
+from audit.metrics import mcnemar
+from audit.outcome import Outcome
+from audit.probes import SIGNIFICANT
+from audit.records import Knowledge, Norm, Probe, ThreatModel
+from audit.sequential import BELIEVED_FROM
+from audit.target import TorchTarget
+
+MARGIN = 0.05  # points by which a challenger may be stronger before the attack is disbelieved
+ONE_STEP_MARGIN = 0.10  # points by which an iterated attack may; honest networks were seen to differ by six
+STEPS, QUERIES = 40, 1000
+GROWTH_SAMPLES = 100
+OTHER_SEED = 1
+CAUSES = {
+    "iterated": "the network is hardened against one step only (one-step training overfits to it)",
+    "more steps": "the attack had not converged",
+    "a restart": "the attack depends on its start",
+    "square": "gradients mislead (masking), so an attack without them does better",
+    "transfer": "gradients of another network do better than its own, which are masked",
+    "noise": "the attack is no attack here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An attack on a target, and what it came to."""
+
+    target: TorchTarget
+    attack: Attack
+    threat_model: ThreatModel
+    outcome: Outcome
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Challenges:
+    """What the challengers found: probes, each one's outcome, and how many standing samples they broke."""
+
+    probes: tuple[Probe, ...]
+    outcomes: tuple[tuple[str, Outcome], ...]
+    lost: int
+
+
+class _Grey(Attack):
+    """The image of the middle of the range: within half the range every image can become this one."""
+
+    name: Literal["mid-grey"] = "mid-grey"
+
+    def perturb(self, target: Any, samples: Samples, threat_model: ThreatModel, generator: Any) -> Moved:
+        import torch
+
+        middle = sum(target.bounds) / 2
+        return Moved(torch.full_like(samples.images, middle), torch.ones_like(samples.labels))
+
+
+def challenge(laboratory: Laboratory, subject: Subject, samples: Samples, surrogate: TorchTarget | None) -> Challenges:
+    """Run every challenger that the threat model allows on the first samples of an attack.
+
+    Args:
+        laboratory: runs attacks.
+        subject: what is challenged.
+        samples: those of the subject's outcome, in the same order.
+        surrogate: another network, for the transfer attack.
+    """
+    few = samples.at(slice(0, min(BELIEVED_FROM, len(subject.outcome))))
+    standing, before = subject.outcome.standing[: len(few)], _right(subject.outcome, len(few))
+    lost, probes, outcomes = np.zeros_like(standing), [], []
+    for name, attack, crafted_on in _challengers(subject, surrogate):
+        knowledge = Knowledge.TRANSFER if crafted_on else subject.threat_model.knowledge
+        threat = subject.threat_model.model_copy(update={"knowledge": knowledge})
+        seed = subject.seed + OTHER_SEED
+        found = laboratory.attacked(subject.target, few, attack, threat, seed, crafted_on=crafted_on)
+        probes.append(_compare(name, standing, found.standing & before))
+        outcomes.append((f"probe: {name}", found))
+        lost |= standing & ~found.standing
+    if subject.threat_model.knowledge is Knowledge.WHITE_BOX:
+        probes.append(_growth(laboratory, subject, few.at(slice(0, GROWTH_SAMPLES))))
+    return Challenges(tuple(probes), tuple(outcomes), int(lost.sum()) if subject.attack.iterated else 0)
+
+
+def _challengers(subject: Subject, surrogate: TorchTarget | None) -> Iterator[tuple[str, Attack, TorchTarget | None]]:
+    attack, threat = subject.attack, subject.threat_model
+    white_box = threat.knowledge is Knowledge.WHITE_BOX
+    iterated = Pgd(steps=STEPS, step_size=2.5 * threat.eps / STEPS)
+    if white_box and not attack.iterated:
+        yield "iterated", iterated, None
+    elif white_box:
+        steps = 2 * (attack.steps if isinstance(attack, Pgd) else 50)
+        yield "more steps", Pgd(steps=steps, step_size=2.5 * threat.eps / steps), None
+        yield "a restart", attack if isinstance(attack, Pgd | ApgdCe) else ApgdCe(), None
+    scores = threat.knowledge in (Knowledge.WHITE_BOX, Knowledge.BLACK_BOX_SCORE)
+    if scores and attack.iterated and not isinstance(attack, AutoAttack | Square):
+        yield "square", Square(queries=QUERIES), None
+    if surrogate is not None and surrogate.digest != subject.target.digest:
+        yield "transfer", iterated, surrogate
+    yield "noise", Noise(), None
+
+
+def _compare(name: str, standing: NDArray[np.bool_], challenged: NDArray[np.bool_]) -> Probe:
+    stronger, weaker = int(np.sum(standing & ~challenged)), int(np.sum(challenged & ~standing))
+    n, p = len(standing), mcnemar(stronger, weaker)
+    ahead = (stronger - weaker) / n
+    believed = ahead <= ONE_STEP_MARGIN if name == "iterated" else ahead <= MARGIN or p > SIGNIFICANT
+    title = {"iterated": "an iterated attack agrees"}.get(name, f"as strong as {name}")
+    figures = f"{standing.mean():.4f} stand under the attack, {challenged.mean():.4f} under {_described(name)}, n={n}"
+    return Probe(
+        name=title,
+        passed=believed,
+        detail=figures + ("" if believed else f", McNemar p={p:.2g}; {CAUSES[name]}"),
+    )
+
+
+def _growth(laboratory: Laboratory, subject: Subject, few: Samples) -> Probe:
+    """Attack at growing eps: accuracy must fall, in Linf down to chance at half the range."""
+    low, high = subject.target.bounds
+    threat, eps = subject.threat_model, subject.threat_model.eps
+    half = (high - low) / 2
+    largest = max(half, eps) if threat.norm is Norm.LINF else 4 * eps
+    shares, lines = [], []
+    for size in sorted({eps, (eps + largest) / 2, largest}):
+        wider = threat.model_copy(update={"eps": size})
+        attack = Pgd(steps=STEPS, step_size=2.5 * size / STEPS)
+        standing = laboratory.attacked(subject.target, few, attack, wider, subject.seed).standing
+        if threat.norm is Norm.LINF and size >= half:
+            standing = standing & laboratory.attacked(subject.target, few, _Grey(), wider, subject.seed).standing
+        shares.append(standing)
+        lines.append(f"{standing.mean():.3f} at eps {size:g}")
+    rising = any(
+        mcnemar(int(np.sum(later & ~sooner)), int(np.sum(sooner & ~later))) <= SIGNIFICANT
+        for sooner, later in pairwise(shares)
+    )
+    chance = max(float(np.mean(few.labels.numpy() == label)) for label in range(subject.target.classes))
+    reached = threat.norm is not Norm.LINF or float(shares[-1].mean()) <= chance
+    return Probe(
+        name="accuracy falls as eps grows",
+        passed=not rising and reached,
+        detail=", ".join(lines)
+        + (" (mid-grey image included)" if threat.norm is Norm.LINF else "")
+        + ("; more room for the attack must not help the network" if rising else "")
+        + ("" if reached else f"; above chance ({chance:.3f}), where every image can become the same grey"),
+    )
+
+
+def _right(outcome: Outcome, n: int) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = outcome.before[:n] == outcome.labels[:n]
+    return right
+
+
+def _described(name: str) -> str:
+    return {
+        "iterated": f"{STEPS}-step PGD",
+        "square": f"Square with {QUERIES:,} queries",
+        "transfer": "PGD transferred from the control",
+        "noise": "random noise of the same size",
+    }.get(name, name)

@@ -1,0 +1,135 @@
+"""Robust accuracy: attack, stop when it is decided, challenge what looks good, and the control beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit import sequential
+from audit.attacks import Attack
+from audit.challenge import Challenges, Subject, challenge
+from audit.examine import control_name, control_result
+from audit.judge import compare
+from audit.loading import Samples
+from audit.measure import BLOCK
+from audit.outcome import Outcome, robust_accuracy
+from audit.probes import examine_target, label_leaking, untouched
+from audit.records import Evidence, Measurement, Probe, Status
+from audit.requirements import BuiltinControl, EvasionRequirement
+from audit.session import AuditSession
+from audit.target import TorchTarget
+
+LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a built-in control must get right, and then lose, to vouch for an attack
+
+
+def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+    """Measure robust accuracy under the requirement's attack, with probes and control."""
+    trial = _Trial(requirement, session)
+    target, samples = session.target(), session.samples(requirement.samples)
+    outcome = trial.attack(target, samples)
+    measurement = trial.measure(outcome, len(samples))
+    probes, challenges = trial.probes(target, samples, outcome), Challenges((), (), 0)
+    if compare(requirement.bound, measurement) is not Status.NOT_MET:
+        challenges = trial.challenges(target, samples, outcome)
+        if challenges.lost:
+            outcome = trial.attack(target, samples, challenges.lost)
+            measurement = trial.measure(outcome, len(samples), challenges.lost)
+    session.attacked.append((f"{requirement.id} {requirement.attack.name}", requirement.threat_model, outcome))
+    for name, found in challenges.outcomes:
+        session.attacked.append((f"{requirement.id} {name}", requirement.threat_model, found))
+    control = requirement.control
+    evidence = Evidence(
+        measurement=measurement,
+        probes=(*probes, *challenges.probes, untouched(target)),
+        control=control_result(control_name(control), requirement.bound, trial.measure_control),
+    )
+    return evidence, outcome
+
+
+class _Trial:
+    """One requirement, ready to be measured on any target."""
+
+    def __init__(self, requirement: EvasionRequirement, session: AuditSession) -> None:
+        self._requirement, self._session = requirement, session
+
+    def attack(self, target: TorchTarget, samples: Samples, lost: int = 0) -> Outcome:
+        """Attack block by block until the interval decides; one-step attacks, and ``--exhaustive``, look once."""
+        requirement = self._requirement
+        surrogate = self._session.target(requirement.crafted_on) if requirement.crafted_on else None
+        return self._session.laboratory.attacked(
+            target,
+            samples,
+            requirement.attack,
+            requirement.threat_model,
+            requirement.seed,
+            crafted_on=surrogate,
+            stop=sequential.enough(requirement.bound, len(samples), lost) if self._stops(len(samples)) else None,
+        )
+
+    def measure(self, outcome: Outcome, limit: int, lost: int = 0) -> Measurement:
+        """Count an outcome, with the interval that suits how often one looked."""
+        requirement = self._requirement
+        settings: dict[str, Any] = {
+            "attack": requirement.attack.describe(),
+            "norm": requirement.threat_model.norm.value,
+            "eps": requirement.threat_model.eps,
+        }
+        if len(outcome.stages) > 1:
+            settings["composition"] = [one.describe() for one in self._stages(requirement.attack)]
+        if requirement.crafted_on is not None:
+            settings["crafted_on"] = requirement.crafted_on
+        return robust_accuracy(
+            outcome,
+            requirement.bound,
+            requirement.seed,
+            method=sequential.ANYTIME if self._stops(limit) else sequential.EXACT,
+            limit=limit,
+            lost=lost,
+            **settings,
+        )
+
+    def probes(self, target: TorchTarget, samples: Samples, outcome: Outcome) -> tuple[Probe, ...]:
+        """Return the health checks that need no further attack."""
+        try:
+            return (*examine_target(target, samples), label_leaking(outcome))
+        except Exception as error:  # a probe that breaks is a doubt; it must not cost the measurement
+            return (_broke("health checks", error),)
+
+    def challenges(self, target: TorchTarget, samples: Samples, outcome: Outcome) -> Challenges:
+        """Run other attacks on the same images."""
+        requirement = self._requirement
+        subject = Subject(target, requirement.attack, requirement.threat_model, outcome, requirement.seed)
+        try:
+            surrogate = self._session.control_target(requirement.control)
+        except Exception:  # a control that cannot be had is reported as such; the other challengers do without it
+            surrogate = None
+        try:
+            return challenge(self._session.laboratory, subject, samples, surrogate)
+        except Exception as error:  # as above
+            return Challenges((_broke("challengers", error),), (), 0)
+
+    def measure_control(self) -> Measurement:
+        """Attack the control; a built-in one must also have been right before the attack.
+
+        Raises:
+            ValueError: a built-in control was no fit subject, so that its failure says nothing about the attack.
+        """
+        control = self._requirement.control
+        target, samples = self._session.control_target(control), self._session.samples(control.samples)
+        outcome = self.attack(target, samples)
+        right, stand = float((outcome.before == outcome.labels).mean()), float(outcome.standing.mean())
+        if isinstance(control, BuiltinControl) and (right < LEAST_RIGHT or right - stand < LEAST_BROKEN * right):
+            raise ValueError(
+                f"it was right on {right:.3f} before the attack and on {stand:.3f} after it; a control must be "
+                "right on half of the images and lose half of those"
+            )
+        return self.measure(outcome, len(samples))
+
+    def _stops(self, limit: int) -> bool:
+        return self._requirement.attack.iterated and not self._session.options.exhaustive and limit > BLOCK
+
+    def _stages(self, attack: Attack) -> tuple[Attack, ...]:
+        return attack.stages(self._session.target().classes)
+
+
+def _broke(name: str, error: Exception) -> Probe:
+    return Probe(name=name, passed=False, detail=f"{type(error).__name__}: {error}")

@@ -1,0 +1,139 @@
+"""Weight files of targets: read once, verified, and loaded without ever unpickling anything in this process.
+
+Safetensors are parsed here. A torch state dict, which is a pickle inside a zip, must first pass a scan of its opcodes
+against a list of what state dicts need; then a child process loads it with ``weights_only=True`` and hands back
+safetensors. Whatever else comes is refused by its content, not by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickletools
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from torch import Tensor
+
+from audit import unpack
+from audit.errors import IntegrityError, ScannerError
+from audit.process import run
+
+CHILD_SECONDS = 120.0
+ZIP_MAGIC = b"PK\x03\x04"
+# what torch.save writes for a dictionary of tensors, and nothing else
+ALLOWED_GLOBALS = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)"
+)
+ALLOWED_OPCODES = frozenset(
+    """
+    PROTO STOP MARK POP_MARK GLOBAL REDUCE BUILD BINPERSID
+    EMPTY_DICT EMPTY_LIST EMPTY_TUPLE DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS
+    BINUNICODE SHORT_BINUNICODE BINSTRING SHORT_BINSTRING BININT BININT1 BININT2 LONG1 BINFLOAT NONE NEWTRUE NEWFALSE
+    BINPUT LONG_BINPUT BINGET LONG_BINGET
+    """.split()  # noqa: SIM905  # a list of words reads better than forty quoted ones
+)
+
+
+def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Load a weight file: read once, verify, and load the verified bytes.
+
+    Args:
+        path: safetensors, or a torch state dict, alone or under the key ``state_dict``.
+        sha256: its pinned SHA-256, None where the policy pins none.
+
+    Raises:
+        IntegrityError: it cannot be read, its digest differs, or its content is refused.
+    """
+    content = _read_verified(path, sha256)
+    if content.startswith(ZIP_MAGIC):
+        return _load_state_dict(content, path.name)
+    try:
+        state: dict[str, Tensor] = parse_safetensors(content)
+    except SafetensorError as error:
+        raise IntegrityError(
+            f"{path.name}: expected safetensors or a torch state dict, got {error}; pickles are never loaded: "
+            "save the weights again with safetensors.torch.save_file(network.state_dict(), ...)"
+        ) from error
+    return state
+
+
+def refusals(content: bytes) -> Iterator[str]:
+    """Yield why a pickle is more than a state dict: opcodes and names that are not on the list.
+
+    Args:
+        content: the pickle, protocol 2 as torch writes it.
+    """
+    try:
+        for opcode, argument, position in pickletools.genops(content):
+            if opcode.name not in ALLOWED_OPCODES:
+                yield f"opcode {opcode.name} at byte {position}"
+            elif opcode.name == "GLOBAL" and not ALLOWED_GLOBALS.fullmatch(str(argument)):
+                yield f"the name {str(argument).replace(' ', '.')} at byte {position}"
+    except Exception as error:  # pickletools raises many types for what is no pickle
+        yield f"no readable pickle ({type(error).__name__})"
+
+
+def file_sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a file, None where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _load_state_dict(content: bytes, name: str) -> dict[str, Tensor]:
+    for reason in _scan(content):
+        raise IntegrityError(
+            f"{name}: refused, because its pickle holds {reason}; a state dict of tensors needs no such thing: "
+            "save network.state_dict(), not the network"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "weights.pt", Path(folder) / "weights.safetensors"
+        source.write_bytes(content)
+        command = [sys.executable, "-I", str(Path(unpack.__file__)), str(source), str(result)]
+        try:
+            done = run(command, cwd=Path(folder), seconds=CHILD_SECONDS)
+        except ScannerError as error:
+            raise IntegrityError(f"{name}: the process that loads it did not finish: {error}") from error
+        if done.code or not result.is_file():
+            raise IntegrityError(f"{name}: expected a torch state dict of tensors, got: {done.tail}")
+        state: dict[str, Tensor] = parse_safetensors(result.read_bytes())
+    return state
+
+
+def _scan(content: bytes) -> Iterator[str]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+            if len(pickles) != 1 or not pickles[0].endswith("/data.pkl"):
+                yield f"{len(pickles)} members named .pkl, expected one data.pkl"
+                return
+            yield from refusals(archive.read(pickles[0]))
+    except Exception as error:  # a damaged archive raises almost anything
+        yield f"no readable archive ({type(error).__name__})"
+
+
+def _read_verified(path: Path, sha256: str | None) -> bytes:
+    """Read a file once and return the bytes whose digest was checked.
+
+    Raises:
+        IntegrityError: it cannot be read, or its SHA-256 is not the pinned one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"{path.name}: expected a weight file, got {error.strerror}") from error
+    actual = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and actual != sha256:
+        raise IntegrityError(
+            f"{path.name}: expected SHA-256 {sha256} (pinned in the policy), got {actual}; "
+            "restore the file, or pin the new digest after review"
+        )
+    return content
