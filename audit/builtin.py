@@ -10,7 +10,7 @@ from audit.errors import TargetError
 from audit.loading import Samples
 
 PER_CLASS = 20  # images a class needs before a net is fitted on it
-STEPS, BATCH, RATE, SEED = 600, 64, 2e-3, 5
+STEPS, BATCH, RATE, SEED = 400, 64, 2e-3, 5
 
 
 class Constant(nn.Module):
@@ -23,8 +23,8 @@ class Constant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, classes) that favour class 0."""
-        one = x.flatten(1).sum(1, keepdim=True) * 0 + 1
-        return torch.cat((one, one.new_zeros(len(x), self._classes - 1)), dim=1)
+        zero = x.flatten(1).sum(1, keepdim=True) * 0
+        return torch.cat((zero + 1, (zero - 1).expand(len(x), self._classes - 1)), dim=1)
 
 
 class SmallNet(nn.Module):

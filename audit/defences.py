@@ -9,12 +9,15 @@ Source: Athalye, Carlini & Wagner 2018, arXiv:1802.00420, sections 4.1 and 4.2.
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from audit.records import Record
@@ -52,18 +55,28 @@ class Jpeg(Defence):
     def wrap(self, network: nn.Module, bounds: tuple[float, float], partner: nn.Module | None) -> nn.Module:
         """Return the network behind the compression."""
         import torch
-        from torchvision.io import decode_jpeg, encode_jpeg
 
         low, high = bounds
 
         def compress(x: Tensor) -> Tensor:
-            levels = ((x.cpu() - low) / (high - low) * 255).round().to(torch.uint8)
-            kept = (
-                torch.stack([decode_jpeg(encode_jpeg(image, self.quality)) for image in levels]) if len(x) else levels
-            )
+            levels = ((x.cpu() - low) / (high - low) * 255).round().to(torch.uint8).numpy()
+            kept = torch.from_numpy(np.stack([self._compressed(image) for image in levels])) if len(x) else x
             return (kept.to(x.device, x.dtype) / 255 * (high - low) + low).contiguous()
 
         return _behind(network, lambda x: _straight_through(x, compress))
+
+    def _compressed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Compress and decompress one (C, H, W) image; colour as such, other channels one by one."""
+        if len(image) == 3:
+            return np.moveaxis(self._round_trip(np.moveaxis(image, 0, -1)), -1, 0)
+        return np.stack([self._round_trip(channel) for channel in image])
+
+    def _round_trip(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="JPEG", quality=self.quality)
+        return np.asarray(Image.open(buffer))
 
 
 class FeatureSqueezing(Defence):

@@ -7,13 +7,13 @@ from typing import Any
 from audit import sequential
 from audit.attacks import Attack
 from audit.challenge import Challenges, Subject, challenge
-from audit.examine import control_name, control_result
+from audit.examine import Examined, control_name, control_result, refusals_are_doubts
 from audit.judge import compare
 from audit.loading import Samples
 from audit.measure import BLOCK
 from audit.outcome import Outcome, robust_accuracy
 from audit.probes import examine_target, label_leaking, untouched
-from audit.records import Evidence, Measurement, Probe, Status
+from audit.records import Evidence, Knowledge, Measurement, Probe, Status
 from audit.requirements import BuiltinControl, EvasionRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
@@ -21,7 +21,8 @@ from audit.target import TorchTarget
 LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a built-in control must get right, and then lose, to vouch for an attack
 
 
-def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+@refusals_are_doubts
+def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     """Measure robust accuracy under the requirement's attack, with probes and control."""
     trial = _Trial(requirement, session)
     target, samples = session.target(), session.samples(requirement.samples)
@@ -39,6 +40,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> tuple[Evi
     control = requirement.control
     evidence = Evidence(
         measurement=measurement,
+        meaning=_meaning(requirement),
         probes=(*probes, *challenges.probes, untouched(target)),
         control=control_result(control_name(control), requirement.bound, trial.measure_control),
     )
@@ -129,6 +131,18 @@ class _Trial:
 
     def _stages(self, attack: Attack) -> tuple[Attack, ...]:
         return attack.stages(self._session.target().classes)
+
+
+def _meaning(requirement: EvasionRequirement) -> str:
+    """Return what it means when robust accuracy misses its floor."""
+    attack = requirement.attack
+    if requirement.crafted_on is not None:
+        return f"robustness does not even hold against images crafted on {requirement.crafted_on}"
+    if attack.knowledge is not Knowledge.WHITE_BOX:
+        return f"robustness does not hold against a {attack.knowledge} attack"
+    if attack.iterated:
+        return "robustness does not hold against iterated attacks along its own gradients"
+    return "robustness does not hold against a single step along its own gradients"
 
 
 def _broke(name: str, error: Exception) -> Probe:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from audit import artifacts, outcome, register
-from audit.errors import ScannerFailed, ScannerMissing
+from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
 from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
 from audit.repository import tracked_files
 from audit.requirements import (
     ArtifactRequirement,
+    BaseRequirement,
     BuiltinControl,
     DependencyRequirement,
     PerformanceRequirement,
@@ -28,8 +30,27 @@ from audit.scanners.interface import CodeScanner, DependencyScan, Scan
 from audit.session import AuditSession
 from audit.weights import load_weights
 
+Examination = TypeVar("Examination", bound=BaseRequirement)
+Examined = tuple[Evidence, Outcome | None]
 
-def performance(requirement: PerformanceRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+
+def refusals_are_doubts(
+    examine: Callable[[Examination, AuditSession], Examined],
+) -> Callable[[Examination, AuditSession], Examined]:
+    """Turn a target that is refused into evidence that says so: it was not measured, and that is no pass."""
+
+    @wraps(examine)
+    def examined(requirement: Examination, session: AuditSession) -> Examined:
+        try:
+            return examine(requirement, session)
+        except (TargetError, IntegrityError) as error:
+            return Evidence(doubt=f"the target was refused: {error}"), None
+
+    return examined
+
+
+@refusals_are_doubts
+def performance(requirement: PerformanceRequirement, session: AuditSession) -> Examined:
     """Measure clean accuracy."""
     laboratory, bound = session.laboratory, requirement.bound
     measured = laboratory.clean(session.target(), session.samples(requirement.samples))
@@ -46,7 +67,8 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> t
     return evidence, measured
 
 
-def poisoning(requirement: PoisoningRequirement, session: AuditSession) -> tuple[Evidence, Outcome]:
+@refusals_are_doubts
+def poisoning(requirement: PoisoningRequirement, session: AuditSession) -> Examined:
     """Measure the attack success rate of the trigger on images of other classes."""
     laboratory, bound, trigger = session.laboratory, requirement.bound, requirement.trigger
     measured = laboratory.triggered(session.target(), session.samples(requirement.samples), trigger)

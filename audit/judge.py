@@ -66,7 +66,7 @@ def _decide(bound: Bound, evidence: Evidence) -> tuple[Status, str]:
     figures = describe(bound, measurement)
     status = compare(bound, measurement)
     if status is Status.NOT_MET:
-        return status, figures + _first_finding(evidence)
+        return status, figures + (f": {evidence.meaning}" if evidence.meaning else "") + _first_finding(evidence)
     if evidence.not_run is not None:
         return Status.NOT_RUN, evidence.not_run
     if status is Status.INCONCLUSIVE:

@@ -214,7 +214,10 @@ class ControlResult(Record):
 
 
 class Evidence(Record):
-    """Everything a verdict is judged from. Without a measurement, ``not_run`` or ``doubt`` says why."""
+    """Everything a verdict is judged from. Without a measurement, ``not_run`` or ``doubt`` says why.
+
+    ``meaning`` says in words what it means if the bound is missed.
+    """
 
     measurement: Measurement | None = None
     findings: tuple[Finding, ...] = ()
@@ -222,6 +225,7 @@ class Evidence(Record):
     control: ControlResult | None = None
     not_run: str | None = None
     doubt: str | None = None
+    meaning: str | None = None
     suppressions: tuple[Suppression, ...] = ()
     tables: dict[str, Any] = {}
     files: tuple[str, ...] = ()

@@ -29,13 +29,14 @@ JUDGING_SEED = 20_000  # a randomised target is judged over these draws and no o
 
 
 class Target(Protocol):
-    """Something that predicts."""
+    """Something that predicts; ``draws`` > 1 says that it does so at random."""
 
     name: str
     bounds: tuple[float, float]
     classes: int
     digest: str
     device: torch.device
+    draws: int
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the (N,) int64 classes of (N, C, H, W) float32 images in bounds."""
@@ -174,7 +175,7 @@ class _Seen:
 
     def __init__(self, target: TorchTarget) -> None:
         self.name, self.bounds, self.classes, self.digest = target.name, target.bounds, target.classes, target.digest
-        self.device, self.exact = target.device, target.exact
+        self.device, self.exact, self.draws = target.device, target.exact, target.draws
         self._target = target
 
     def predict(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -162,7 +162,9 @@ def ascend(
         if step in periods:
             _adapt(state, step - last)
             last = step
-    state.keep(search.drop())
+    if not search.leaving:
+        _evaluate(search, replace(state, moved=state.best), loss, spent + steps, last=True)
+    search.drop()
 
 
 def _start(

@@ -42,7 +42,7 @@ class HopSkipJump(Attack):
         chosen = samples.at(startable)
         attack = ArtHopSkipJump(
             art_adapter.labels_only(target, samples),
-            batch_size=1,  # ART walks image by image
+            batch_size=art_adapter.BATCH,
             norm=art_adapter.ART_NORMS[threat_model.norm],
             max_iter=self.steps,
             max_eval=self.queries,

@@ -1,7 +1,7 @@
 """What iterated attacks share: a batch whose samples leave as they break, gradients, steps and random starts.
 
 Nothing here decides a verdict. A sample leaves when the target misclassifies it in float32, so a cheaper arithmetic may
-steer the search and never ends it.
+steer the search and never ends it. Against a surrogate or a randomised target no sample leaves.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Search:
         """Start with every sample of the batch standing."""
         self.target, self.norm, self.eps = target, threat_model.norm, threat_model.eps
         self.x, self.y = batch.images.to(target.device), batch.labels.to(target.device)
-        self._leaving = threat_model.knowledge is not Knowledge.TRANSFER
+        # misleading a surrogate, or one draw of a randomised target, is not the aim: there the whole way is gone
+        self.leaving = threat_model.knowledge is not Knowledge.TRANSFER and target.draws == 1
         self._every = 1 if target.device.type == "cpu" else GPU_LOOKS
         self._looks = self._spent = 0
         self._rows = torch.arange(len(self.y), device=target.device)
@@ -78,14 +79,16 @@ class Search:
             None when every row stays, else the (n,) bool mask of the rows that stay.
         """
         self._spent = step
-        if self._leaving:
+        if self.leaving:
             fell = self.misleads(moved, logits)
             fell = fell if within is None else fell & within
             if self._every == 1 and not bool(fell.any()):
                 return None
             fell = fell & ~self._found[self._rows]
-        else:  # the last image is taken, whatever it does to this target
-            fell = torch.ones_like(self.y, dtype=torch.bool) if within is None else within
+        elif within is None:  # the last image is taken, whatever it does to this target
+            fell = torch.ones_like(self.y, dtype=torch.bool)
+        else:
+            fell = within & self.misleads(moved, logits)
         chosen = fell.view(-1, *[1] * (self.x.ndim - 1))
         self._images[self._rows] = torch.where(chosen, moved, self._images[self._rows])
         self._steps[self._rows] = torch.where(fell, step, self._steps[self._rows])
@@ -95,7 +98,7 @@ class Search:
 
     def drop(self) -> Tensor | None:
         """Let the broken samples leave; returns as :meth:`look` does."""
-        if not self._leaving:
+        if not self.leaving:
             return None
         stay = ~self._found[self._rows]
         if bool(stay.all()):

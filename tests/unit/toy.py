@@ -185,7 +185,7 @@ def masked() -> nn.Module:
 class _Constant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first = x.flatten(1).sum(1) * 0 + 1
-        return torch.stack((first, first - 1), dim=1)
+        return torch.stack((first, first - 2), dim=1)
 
 
 class _Backdoored(Linear):

@@ -93,7 +93,7 @@ def test_policy_survives_the_round_trip_through_yaml(name):
         pytest.param(
             ("requirements", 1, "attack", "name"),
             "fgms",
-            r"requirements\[1\].attack: .*'fgms' .*'fgsm', 'pgd', 'noise'",
+            r"requirements\[1\].attack: .*'fgms' .*'fgsm', 'pgd', .*'corruption'",
             id="unknown attack",
         ),
         pytest.param(
@@ -131,7 +131,7 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("requirements", 0, "control"), DELETE, r"requirements\[0\].control: Field required", id="no control"
         ),
         pytest.param(
-            ("targets", "hardened", "weights"), "w.safetensors", r"weights and sha256 together", id="unpinned weights"
+            ("targets", "baseline", "sha256"), "0" * 64, r"sha256 pins a weight file", id="a pin and no weights"
         ),
         pytest.param(("trainer",), DELETE, r"targets.baseline.recipe: needs a trainer", id="recipe without trainer"),
         pytest.param(

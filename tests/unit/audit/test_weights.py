@@ -1,0 +1,140 @@
+"""Weight files: whatever is no state dict is refused, and nothing is unpickled on the way."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from audit.artifacts import marker_payload
+from audit.errors import IntegrityError
+from audit.weights import file_sha256, load_weights, refusals
+
+STATE = {"weight": torch.arange(6.0).view(2, 3), "steps": torch.tensor(7)}
+
+
+def stored(tmp_path, thing):
+    path = tmp_path / "weights.pt"
+    torch.save(thing, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        pytest.param(STATE, id="dict"),
+        pytest.param({"state_dict": STATE}, id="under the key state_dict"),
+        pytest.param(torch.nn.Sequential(torch.nn.Linear(3, 2)).state_dict(), id="of a module"),
+        pytest.param({"half": torch.ones(3).half(), "flags": torch.tensor([True])}, id="other types"),
+        pytest.param({"w": torch.nn.Parameter(torch.ones(2))}, id="parameters"),
+        pytest.param({"a": torch.ones(4)[1:], "b": torch.ones(3, 4).T}, id="views"),
+    ],
+)
+def test_a_torch_state_dict_is_loaded(tmp_path, thing):
+    expected = thing.get("state_dict", thing)
+    found = load_weights(stored(tmp_path, thing), None)
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor)
+        assert found[name].dtype == tensor.dtype
+
+
+def test_safetensors_are_loaded(tmp_path):
+    path = tmp_path / "weights.bin"  # by content, not by name
+    path.write_bytes(save(STATE))
+    assert torch.equal(load_weights(path, file_sha256(path))["weight"], STATE["weight"])
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        pytest.param(
+            torch.nn.Linear(2, 2), r"refused, because its pickle holds the name torch\.nn", id="whole network"
+        ),
+        pytest.param({"optimiser": {1, 2}}, "refused, because its pickle holds", id="a set"),
+        pytest.param([torch.ones(2)], "expected a torch state dict of tensors", id="a list"),
+        pytest.param({"epoch": 3, "w": torch.ones(2)}, "expected a torch state dict of tensors", id="numbers beside"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, thing, message):
+    with pytest.raises(IntegrityError, match=message):
+        load_weights(stored(tmp_path, thing), None)
+
+
+def rewritten(tmp_path, change):
+    """Return a state dict whose pickle was replaced."""
+    source = stored(tmp_path, STATE)
+    target = io.BytesIO()
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            for kept, content in change(name, old.read(name)):
+                new.writestr(kept, content)
+    path = tmp_path / "changed.pt"
+    path.write_bytes(target.getvalue())
+    return path
+
+
+def test_a_payload_in_a_state_dict_does_not_run(tmp_path):
+    marker = tmp_path / "marker"
+
+    def plant(name, content):
+        yield name, marker_payload(marker) if name.endswith("data.pkl") else content
+
+    with pytest.raises(IntegrityError, match=r"the name builtins\.open at byte 0"):
+        load_weights(rewritten(tmp_path, plant), None)
+    assert not marker.exists()
+
+
+def test_a_second_pickle_in_the_archive_is_refused(tmp_path):
+    def add(name, content):
+        yield name, content
+        if name.endswith("data.pkl"):
+            yield "other/constants.pkl", content
+
+    with pytest.raises(IntegrityError, match=r"2 members named \.pkl"):
+        load_weights(rewritten(tmp_path, add), None)
+
+
+def test_a_legacy_or_raw_pickle_is_refused(tmp_path):
+    path = tmp_path / "legacy.pt"
+    torch.save(STATE, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(IntegrityError, match="pickles are never loaded: save the weights again"):
+        load_weights(path, None)
+
+
+@pytest.mark.parametrize("length", [0, 3, 30, 300, 1000])
+def test_a_truncated_archive_is_refused(tmp_path, length):
+    path = stored(tmp_path, STATE)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(IntegrityError):
+        load_weights(path, None)
+
+
+def test_another_digest_is_refused_before_anything_is_parsed(tmp_path):
+    path = stored(tmp_path, STATE)
+    with pytest.raises(IntegrityError, match=r"expected SHA-256 0+ .pinned in the policy."):
+        load_weights(path, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "opcode STACK_GLOBAL", id="stack global"),
+        pytest.param(b"cos\nsystem\n.", r"the name os\.system", id="global"),
+        pytest.param(b"(ios\nsystem\n.", "opcode INST", id="inst"),
+        pytest.param(b"ctorch\nload\n.", r"the name torch\.load", id="another name of torch"),
+        pytest.param(b"\x80\x02\x82\x01.", "opcode EXT1", id="extension registry"),
+        pytest.param(b"garbage", "no readable pickle", id="garbage"),
+    ],
+)
+def test_the_scan_denies_by_default(content, reason):
+    found = list(refusals(content))
+    assert any(re.search(reason, one) for one in found), found
+
+
+def test_a_file_that_is_not_there_has_no_digest(tmp_path):
+    assert file_sha256(tmp_path / "none") is None
