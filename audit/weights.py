@@ -1,8 +1,8 @@
 """Weight files of targets: read once, verified, and loaded without ever unpickling anything in this process.
 
-Safetensors are parsed here. A torch state dict, which is a pickle inside a zip, must first pass a scan of its opcodes
-against a list of what state dicts need; then a child process loads it with ``weights_only=True`` and hands back
-safetensors. Whatever else comes is refused by its content, not by its name.
+Safetensors are parsed here. A torch state dict, which is a pickle inside a zip (or, of old, several in a row), must
+first pass a scan of its opcodes against a list of what state dicts need; then a child process loads it with
+``weights_only=True`` and hands back safetensors. Whatever else comes is refused by its content, not by its name.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from audit.process import run
 
 CHILD_SECONDS = 120.0
 ZIP_MAGIC = b"PK\x03\x04"
+# before torch 1.6: five pickles in a row (magic number, protocol, system, the state dict, keys), then the raw tensors
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+LEGACY_PICKLES = 5
 # what torch.save writes for a dictionary of tensors, and nothing else
 ALLOWED_GLOBALS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)"
@@ -52,7 +55,7 @@ def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
         IntegrityError: it cannot be read, its digest differs, or its content is refused.
     """
     content = _read_verified(path, sha256)
-    if content.startswith(ZIP_MAGIC):
+    if content.startswith((ZIP_MAGIC, LEGACY_MAGIC)):
         return _load_state_dict(content, path.name)
     try:
         state: dict[str, Tensor] = parse_safetensors(content)
@@ -64,14 +67,16 @@ def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     return state
 
 
-def refusals(content: bytes) -> Iterator[str]:
-    """Yield why a pickle is more than a state dict: opcodes and names that are not on the list.
+def refusals(content: bytes, pickles: int = 1) -> Iterator[str]:
+    """Yield why pickles are more than a state dict: opcodes and names that are not on the list.
 
     Args:
-        content: the pickle, protocol 2 as torch writes it.
+        content: begins with the pickles, protocol 2 as torch writes it.
+        pickles: how many follow each other.
     """
+    stream = io.BytesIO(content)
     try:
-        for opcode, argument, position in pickletools.genops(content):
+        for opcode, argument, position in (one for _ in range(pickles) for one in pickletools.genops(stream)):
             if opcode.name not in ALLOWED_OPCODES:
                 yield f"opcode {opcode.name} at byte {position}"
             elif opcode.name == "GLOBAL" and not ALLOWED_GLOBALS.fullmatch(str(argument)):
@@ -109,6 +114,9 @@ def _load_state_dict(content: bytes, name: str) -> dict[str, Tensor]:
 
 
 def _scan(content: bytes) -> Iterator[str]:
+    if content.startswith(LEGACY_MAGIC):
+        yield from refusals(content, LEGACY_PICKLES)
+        return
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             pickles = [name for name in archive.namelist() if name.endswith(".pkl")]

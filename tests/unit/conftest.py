@@ -8,6 +8,8 @@ import art.estimators.classification
 import pytest
 import scipy.stats
 import torch
+import torch._dynamo  # an optimiser's first step imports it, and with it C code that cannot be loaded twice
+import torchvision.transforms.v2
 from hypothesis import settings
 
 from audit.loading import Samples
@@ -16,7 +18,7 @@ from audit.store import Store
 from audit.target import TorchTarget
 from tests.unit import toy
 
-__all__ = ["art", "scipy"]
+__all__ = ["art", "scipy", "torchvision"]
 
 settings.register_profile("deterministic", deadline=None, derandomize=True)
 settings.load_profile("deterministic")

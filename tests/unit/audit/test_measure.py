@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -13,8 +16,11 @@ from audit.loading import Samples
 from audit.measure import BLOCK
 from audit.metrics import distances
 from audit.outcome import STANDING, WRONG_BEFORE, accuracy, attack_success_rate, robust_accuracy
+from audit.process import run
 from audit.records import Bound, Knowledge, Metric, Norm, ThreatModel, Trigger
 from tests.unit import toy
+
+ROOT = Path(__file__).parents[3]
 
 FLOOR = Bound(metric=Metric.ROBUST_ACCURACY, at_least=0.9)
 
@@ -206,3 +212,42 @@ def test_a_corruption_keeps_to_no_ball(laboratory, make_target, samples):
     attack = Corruption(kind="contrast", strength=1.0)
     outcome = laboratory.attacked(make_target(toy.honest()), samples.subset(10), attack, threat(0.01), seed=0)
     assert outcome.arrays["distance"].min() > 0.1
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from pathlib import Path
+from audit.attacks import Moved, Pgd
+from audit.loading import Samples
+from audit.measure import Laboratory
+from audit.records import Knowledge, ThreatModel
+from audit.store import Store
+from audit.target import wrap_network
+from tests.unit import toy
+
+class Deadly(Pgd):
+    def perturb(self, *given):
+        done = len(list(Path(sys.argv[1]).glob("*.npz")))
+        if done == 2 and sys.argv[2] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("block", done)
+        return super().perturb(*given)
+
+split = toy.data(offline=True).audit
+target = wrap_network("toy", toy.honest(), classes=2, bounds=(0.0, 1.0), device=torch.device("cpu"))
+laboratory = Laboratory("sha256:toy", Store(Path(sys.argv[1])), lambda done, total: None)
+budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=0.1)
+attack = Deadly(steps=3, step_size=0.05)
+print(len(laboratory.attacked(target, Samples(split.images, split.labels), attack, budget, seed=0)))
+"""
+
+
+def test_an_attack_killed_outright_loses_one_block_at_most(tmp_path):
+    results = tmp_path / "results"
+    command = [sys.executable, "-c", KILLED, str(results)]
+    killed = run([*command, "die"], cwd=ROOT, seconds=120)
+    assert killed.code == -signal.SIGKILL
+    assert len(list(results.iterdir())) == 2, "two blocks were kept whole, and nothing half written"
+    again = run([*command, "live"], cwd=ROOT, seconds=120)
+    assert again.stdout.split() == ["block", "2", "block", "3", "400"], again.stderr

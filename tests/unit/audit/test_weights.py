@@ -99,11 +99,33 @@ def test_a_second_pickle_in_the_archive_is_refused(tmp_path):
         load_weights(rewritten(tmp_path, add), None)
 
 
-def test_a_legacy_or_raw_pickle_is_refused(tmp_path):
+def legacy(tmp_path):
     path = tmp_path / "legacy.pt"
     torch.save(STATE, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def test_a_legacy_state_dict_is_loaded(tmp_path):
+    found = load_weights(legacy(tmp_path), None)
+    assert torch.equal(found["weight"], STATE["weight"])
+
+
+def test_a_payload_in_a_legacy_state_dict_does_not_run(tmp_path):
+    path, marker = legacy(tmp_path), tmp_path / "marker"
+    content = path.read_bytes()
+    place = content.index(b"ccollections")  # the state dict itself, the fourth pickle
+    path.write_bytes(content[:place] + marker_payload(marker) + content[place:])
+    with pytest.raises(IntegrityError, match=r"the name builtins\.open"):
+        load_weights(path, None)
+    assert not marker.exists()
+
+
+def test_a_raw_pickle_is_refused(tmp_path):
+    path = tmp_path / "raw.pt"
+    path.write_bytes(marker_payload(tmp_path / "marker"))
     with pytest.raises(IntegrityError, match="pickles are never loaded: save the weights again"):
         load_weights(path, None)
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize("length", [0, 3, 30, 300, 1000])
