@@ -96,6 +96,10 @@ class Search:
         self._looks += 1
         return None if self._looks % self._every else self.drop()
 
+    def take(self, moved: Tensor) -> None:
+        """Take (n, C, H, W) images as they are: the only step of an attack of one step."""
+        self._images[self._rows], self._spent = moved, 1
+
     def drop(self) -> Tensor | None:
         """Let the broken samples leave; returns as :meth:`look` does."""
         if not self.leaving:
@@ -134,15 +138,17 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
     return true - others.amax(1)
 
 
-def gradient(target: WhiteBoxTarget, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Differentiate a per-sample loss of the logits by the pixels.
+def gradient(
+    target: WhiteBoxTarget, x: Tensor, loss: Callable[[Tensor], Tensor], *, exact: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Differentiate a per-sample loss of the logits by the pixels, in float32 throughout if ``exact``.
 
     Returns:
         Logits (n, classes), losses (n,) and gradients (n, C, H, W), finite; zeros where the target hides them.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        logits = target.step_logits(x)
+        logits = target.logits(x) if exact else target.step_logits(x)
         losses = loss(logits)
         if not losses.requires_grad:
             return logits, losses, torch.zeros_like(x)

@@ -36,14 +36,19 @@ def right(network, images, labels):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchattacks imports what SciPy has moved
-def test_fgsm_is_sample_for_sample_that_of_foolbox_and_torchattacks(laboratory, make_target, robust):
+def test_fgsm_is_sample_for_sample_that_of_three_libraries(laboratory, make_target, robust):
     import foolbox
     import torchattacks
+    from art.attacks.evasion import FastGradientMethod
+    from art.estimators.classification import PyTorchClassifier
 
     ours = attacked(laboratory, make_target, robust, Fgsm(), 200)
     few = samples(200)
     theirs = torchattacks.FGSM(robust, eps=EPS)(few.images, few.labels)
     assert right(robust, theirs, few.labels).tolist() == (ours.after == ours.labels).tolist()
+    classifier = PyTorchClassifier(robust, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1))
+    theirs = FastGradientMethod(classifier, eps=EPS).generate(few.images.numpy(), few.labels.numpy())
+    assert right(robust, torch.from_numpy(theirs), few.labels).tolist() == (ours.after == ours.labels).tolist()
     model = foolbox.PyTorchModel(robust, bounds=(0, 1), device="cpu")
     attack = foolbox.attacks.LinfFastGradientAttack(random_start=False)
     _, theirs, _ = attack(model, few.images, few.labels, epsilons=EPS)
