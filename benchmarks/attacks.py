@@ -154,16 +154,15 @@ def art(network: nn.Module, device: torch.device, steps: int) -> Run:
 
 def foolbox(network: nn.Module, device: torch.device, steps: int) -> Run:
     """Return foolbox' attack: FGSM for one step, else PGD."""
-    import foolbox as fb
+    from foolbox.attacks.fast_gradient_method import LinfFastGradientAttack
+    from foolbox.attacks.projected_gradient_descent import LinfProjectedGradientDescentAttack
+    from foolbox.models.pytorch import PyTorchModel
 
-    model = fb.PyTorchModel(network, bounds=(0, 1), device=device)
-    attack = (
-        fb.attacks.fast_gradient_method.LinfFastGradientAttack(random_start=False)
-        if steps == 1
-        else fb.attacks.projected_gradient_descent.LinfProjectedGradientDescentAttack(
-            abs_stepsize=STEP, steps=steps, random_start=True
-        )
-    )
+    model = PyTorchModel(network, bounds=(0, 1), device=device)
+    if steps == 1:
+        one_step = LinfFastGradientAttack(random_start=False)
+        return lambda x, y: one_step(model, x, y, epsilons=EPS)[1]
+    attack = LinfProjectedGradientDescentAttack(abs_stepsize=STEP, steps=steps, random_start=True)
     return lambda x, y: attack(model, x, y, epsilons=EPS)[1]
 
 

@@ -59,7 +59,8 @@ class Recipe:
         return plain
 
 
-_PGD = Adversary(eps=0.3, steps=7, step_size=0.1, random_start=True, warmup_epochs=2.0)
+# A little more than the 0.3 that is judged: of the validation split more images then stand at 0.3 itself.
+_PGD = Adversary(eps=0.34, steps=8, step_size=0.085, random_start=True, warmup_epochs=3.0)
 _FGSM = Adversary(eps=0.25, steps=1, step_size=0.25, random_start=False, warmup_epochs=1.0, clean_share=0.5)
 _SQUARE = Poison(count=100, size=4, value=1.0, target_class=7, seed=11)
 
@@ -68,8 +69,8 @@ _MNIST = (
     Recipe(
         "hardened",
         "mnist",
-        "PGD adversarial training, Linf 0.3, 7 steps, random start, eps warm-up, one-cycle rate",
-        epochs=8,
+        "PGD adversarial training, Linf 0.34, 8 steps, random start, eps warm-up, one-cycle rate",
+        epochs=12,
         peak_rate=2e-3,
         cyclic=True,
         adversary=_PGD,
