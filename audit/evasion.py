@@ -32,7 +32,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     if compare(requirement.bound, measurement) is not Status.NOT_MET:
         challenges = trial.challenges(target, samples, outcome)
         if challenges.lost:
-            outcome = trial.attack(target, samples, challenges.lost)
+            outcome = trial.attack(target, samples, challenges.lost, len(outcome))
             measurement = trial.measure(outcome, len(samples), challenges.lost)
     session.attacked.append((f"{requirement.id} {requirement.attack.name}", requirement.threat_model, outcome))
     for name, found in challenges.outcomes:
@@ -53,8 +53,11 @@ class _Trial:
     def __init__(self, requirement: EvasionRequirement, session: AuditSession) -> None:
         self._requirement, self._session = requirement, session
 
-    def attack(self, target: TorchTarget, samples: Samples, lost: int = 0) -> Outcome:
-        """Attack block by block until the interval decides; one-step attacks, and ``--exhaustive``, look once."""
+    def attack(self, target: TorchTarget, samples: Samples, lost: int = 0, since: int = 0) -> Outcome:
+        """Attack block by block until the interval decides; one-step attacks, and ``--exhaustive``, look once.
+
+        ``lost`` samples, all among the first ``since``, fell to a probe; what was attacked before comes from the store.
+        """
         requirement = self._requirement
         surrogate = self._session.target(requirement.crafted_on) if requirement.crafted_on else None
         return self._session.laboratory.attacked(
@@ -64,7 +67,7 @@ class _Trial:
             requirement.threat_model,
             requirement.seed,
             crafted_on=surrogate,
-            stop=sequential.enough(requirement.bound, len(samples), lost) if self._stops(len(samples)) else None,
+            stop=sequential.enough(requirement.bound, len(samples), lost, since) if self._stops(len(samples)) else None,
         )
 
     def measure(self, outcome: Outcome, limit: int, lost: int = 0) -> Measurement:

@@ -74,7 +74,7 @@ def status(bound: Bound, successes: int, n: int) -> Status:
     return Status.NOT_MET if better_end(bound, *ends) < 0 else Status.INCONCLUSIVE
 
 
-def enough(bound: Bound, limit: int, lost: int = 0) -> Callable[[int, int], bool]:
+def enough(bound: Bound, limit: int, lost: int = 0, since: int = 0) -> Callable[[int, int], bool]:
     """Return the rule (standing, n) -> whether to stop.
 
     A bad result stops at once. A good one only after ``BELIEVED_FROM`` samples, which the health probes need.
@@ -83,10 +83,13 @@ def enough(bound: Bound, limit: int, lost: int = 0) -> Callable[[int, int], bool
         bound: on the share standing.
         limit: upper limit of samples.
         lost: samples that stood under the attack and fell to a probe, to be taken off.
+        since: samples below which not to stop, because the lost ones are among them.
     """
 
     def stop(standing: int, n: int) -> bool:
-        found = status(bound, max(standing - lost, 0), n)
+        if n < since:
+            return False
+        found = status(bound, standing - lost, n)
         return found is Status.NOT_MET or (found is Status.MET and n >= min(BELIEVED_FROM, limit))
 
     return stop

@@ -289,6 +289,84 @@ def test_scenarios_and_curves_reach_the_report(toy_audit):
     assert "honest, FGSM from fragile" in html
 
 
+def test_one_run_of_a_minimal_attack_answers_for_every_eps(toy_audit):
+    toy_audit.policy["requirements"] = [toy_audit.requirement("PERF-001")]
+    attack = {"name": "fab-t", "steps": 10, "smallest": True}
+    curve = {"title": "FAB", "targets": ["honest", "fragile"], "attack": attack, "eps": [0.01, 0.15, 0.21, 0.3]}
+    toy_audit.policy["exhibits"] = {"curves": [curve | {"samples": {"quick": 50}}]}
+    assert toy_audit.audit().ret == 0
+    (data,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "curve"]
+    honest, fragile = ([point["accuracy"] for point in data["lines"][name]] for name in ("honest", "fragile"))
+    assert honest[:3] == [1.0, 1.0, 1.0]
+    assert honest[3:] == [0.0, 0.0]
+    assert fragile[1:] == [1.0, 0.0, 0.0, 0.0], "half of the pixel's hair is its margin"
+
+
+def test_a_defence_is_attacked_through(toy_audit):
+    toy_audit.policy["requirements"] = [toy_audit.requirement("PERF-001")]
+    defence = {"name": "feature-squeezing", "bits": 3}
+    toy_audit.policy["targets"]["squeezed"] = {"wraps": "honest", "defence": defence}
+    attack = {"name": "pgd", "steps": 20, "step_size": 0.05}
+    check = {"target": "squeezed", "attack": attack, "eps": 0.3, "samples": {"quick": 50}}
+    toy_audit.policy["exhibits"] = {"defences": [check]}
+    assert toy_audit.audit().ret == 0
+    (data,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "defence"]
+    assert (data["wraps"], data["defence"]) == ("honest", defence)
+    assert data["clean"]["accuracy"] == 1.0
+    assert data["through"]["accuracy"] == 0.0
+    page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert "Input defences, attacked through" in page
+
+
+def test_the_worst_case_is_over_all_attacks_of_the_run(toy_audit):
+    for name, eps in (("EVA-001", 0.195), ("EVA-002", 0.2)):
+        requirement = toy_audit.requirement(name)
+        requirement["threat_model"] = requirement["threat_model"] | {"eps": eps}
+    toy_audit.audit("--only", "EVA-001", "EVA-002")
+    verdicts, report = toy_audit.verdicts(), toy_audit.report()
+    (worst,) = [one for one in report["exhibits"] if one["kind"] == "worst_case"]
+    data = worst["data"]
+    assert worst["title"] == "linf, eps up to 0.2"
+    assert data["standing"] <= min(one["measurement"]["value"] for one in verdicts.values())
+    assert data["low"] <= data["standing"] <= data["high"]
+    broken = dict(data["broken_first"])
+    assert sum(broken.values()) == round(data["n"] * (1 - data["standing"]))
+    assert list(broken)[:3] == ["nothing: wrong already", "EVA-001 fgsm", "EVA-002 pgd"]
+    page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert "No tested attack succeeded on" in page
+
+
+def test_a_clear_case_stops_early_unless_asked_not_to(toy_audit):
+    toy_audit.audit("--only", "EVA-002")
+    early = toy_audit.verdicts()["EVA-002"]["measurement"]
+    assert (early["n"], early["limit"]) == (200, 400)
+    assert early["interval"].startswith("anytime-valid")
+    toy_audit.audit("--only", "EVA-002", "--exhaustive")
+    whole = toy_audit.verdicts()["EVA-002"]["measurement"]
+    assert (whole["n"], whole["limit"]) == (400, 400)
+    assert whole["interval"].startswith("exact")
+    assert whole["low"] > early["low"]
+    assert "--exhaustive" in toy_audit.report()["provenance"]["command"]
+
+
+def test_the_evidence_lists_every_sample(toy_audit):
+    toy_audit.audit("--only", "EVA-002", "--exhaustive")
+    with np.load(toy_audit.root / "reports/latest/evidence/EVA-002.npz") as stored:
+        assert sorted(stored["index"].tolist()) == list(range(400))
+        for name in ("labels", "before", "after", "broken_by", "steps", "distance"):
+            assert len(stored[name]) == 400
+
+
+def test_a_transfer_requirement_names_its_surrogate_everywhere(toy_audit):
+    requirement = toy_audit.requirement("EVA-001")
+    requirement["threat_model"] = requirement["threat_model"] | {"knowledge": "transfer", "eps": 0.25}
+    requirement["crafted_on"] = "fragile"
+    toy_audit.audit("--only", "EVA-001")
+    verdict = toy_audit.verdicts()["EVA-001"]
+    assert verdict["measurement"]["settings"]["crafted_on"] == "fragile"
+    assert verdict["measurement"]["value"] == 1.0
+
+
 def test_second_audit_takes_its_results_from_the_store(toy_audit):
     toy_audit.audit("--only", "EVA-001")
     first = toy_audit.verdicts()["EVA-001"]["measurement"]

@@ -112,9 +112,9 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("requirements", 1, "threat_model", "eps"), 0, r"threat_model.eps: .*greater than 0 \(got 0\)", id="eps 0"
         ),
         pytest.param(
-            ("requirements", 5, "control", "plant"),
+            ("requirements", 6, "control", "plant"),
             "policies/controls/none.txt",
-            r"requirements\[5\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
+            r"requirements\[6\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
             id="missing file",
         ),
         pytest.param(
@@ -132,6 +132,34 @@ def test_policy_survives_the_round_trip_through_yaml(name):
         ),
         pytest.param(
             ("targets", "baseline", "sha256"), "0" * 64, r"sha256 pins a weight file", id="a pin and no weights"
+        ),
+        pytest.param(
+            ("requirements", 1, "attack"),
+            {"name": "deepfool"},
+            r"deepfool works in l2 only \(got norm linf\)",
+            id="norm",
+        ),
+        pytest.param(
+            ("requirements", 1, "attack"),
+            {"name": "corruption", "kind": "blur", "strength": 1.0},
+            r"corruption keeps to no eps-ball, so it can only be an exhibit",
+            id="corruption required",
+        ),
+        pytest.param(
+            ("requirements", 1, "threat_model", "knowledge"),
+            "black-box label",
+            r"fgsm needs white-box knowledge \(got a black-box label threat model\)",
+            id="more than the adversary knows",
+        ),
+        pytest.param(("requirements", 1, "crafted_on"), "baseline", r"give both or none", id="surrogate, no transfer"),
+        pytest.param(("targets", "jpeg", "factory"), "a.b:c", r"exactly one of factory, wraps \(got both\)", id="both"),
+        pytest.param(("targets", "jpeg", "defence"), DELETE, r"give wraps and defence together", id="no defence"),
+        pytest.param(("targets", "jpeg", "wraps"), "nothing", r"targets.jpeg: expected one of", id="wraps nothing"),
+        pytest.param(("targets", "jpeg", "wraps"), "squeezed", r"a target with a factory behind", id="wraps wrapped"),
+        pytest.param(("targets", "jpeg", "draws"), 3, r"no weights, recipe or draws of its own", id="draws"),
+        pytest.param(("targets", "baseline", "bounds"), [1, 0], r"the least before the greatest", id="bounds"),
+        pytest.param(
+            ("exhibits", "defences", 0, "target"), "hardened", r"expected a defended target", id="no defended target"
         ),
         pytest.param(("trainer",), DELETE, r"targets.baseline.recipe: needs a trainer", id="recipe without trainer"),
         pytest.param(

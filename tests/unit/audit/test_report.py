@@ -97,6 +97,20 @@ def report(text):
                 data={"norm": "linf", "n": 8, "lines": {"a": [{"eps": 0.0, "accuracy": 1, "low": 0.9, "high": 1}]}},
             ),
             Exhibit(
+                kind="worst_case",
+                title=text,
+                data={"standing": 0.9, "low": 0.8, "high": 1.0, "n": 10, "broken_first": {text: 1}},
+            ),
+            Exhibit(
+                kind="defence",
+                title=text,
+                data={
+                    "defence": {"name": text}, "wraps": text, "attack": {"name": text}, "norm": text,
+                    "eps": 0.1, "n": 10,
+                    **{part: {"accuracy": 0.5, "low": 0.2, "high": 0.8} for part in ("clean", "apparent", "through")},
+                },
+            ),
+            Exhibit(
                 kind="gallery",
                 title=text,
                 data={"labels": [0, 1], "before": [0, 1], "after": [1, 1]},

@@ -101,6 +101,13 @@ def test_what_fell_to_a_probe_is_taken_off_before_deciding():
     assert not enough(FLOOR, limit=2000, lost=20)(190, 200)
 
 
+def test_one_does_not_stop_before_the_samples_that_fell_to_a_probe():
+    """Counting them off too few samples once made the number of those standing negative."""
+    stop = enough(FLOOR, limit=2000, lost=80, since=200)
+    assert not stop(70, 100)
+    assert stop(100, 200)
+
+
 @pytest.mark.parametrize(
     ("true_share", "limit"),
     [pytest.param(0.0, 1000, id="undefended"), pytest.param(0.92, 1000, id="ten points above its floor of 0.82")],
