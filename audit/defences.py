@@ -10,6 +10,7 @@ Source: Athalye, Carlini & Wagner 2018, arXiv:1802.00420, sections 4.1 and 4.2.
 from __future__ import annotations
 
 import io
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import reduce
@@ -138,6 +139,7 @@ class Ensemble(Defence):
         """
         if partner is None:
             raise ValueError(f"ensemble: expected a second network, {self.other}, got none")
+        import torch
         from torch import nn
 
         members = nn.ModuleList([network, partner])
@@ -148,8 +150,8 @@ class Ensemble(Defence):
                 self.members = members
 
             def forward(self, x: Tensor) -> Tensor:
-                shares = [member(x).softmax(1) for member in self.members]
-                logits: Tensor = (sum(shares) / len(shares)).clamp(min=1e-12).log()
+                shares = torch.stack([member(x).log_softmax(1) for member in self.members])
+                logits: Tensor = shares.logsumexp(0) - math.log(len(self.members))
                 return logits
 
         return Both()

@@ -6,7 +6,7 @@ from typing import Any
 
 from audit import sequential
 from audit.attacks import Attack
-from audit.challenge import Challenges, Subject, challenge
+from audit.challenge import Challenges, Subject, challenge, lost
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
 from audit.judge import compare
 from audit.loading import Samples
@@ -14,11 +14,11 @@ from audit.measure import BLOCK
 from audit.outcome import Outcome, robust_accuracy
 from audit.probes import examine_target, label_leaking, untouched
 from audit.records import Evidence, Knowledge, Measurement, Probe, Status
-from audit.requirements import BuiltinControl, EvasionRequirement
+from audit.requirements import EvasionRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
 
-LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a built-in control must get right, and then lose, to vouch for an attack
+LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a control must get right, and then lose, to vouch for an attack
 
 
 @refusals_are_doubts
@@ -28,12 +28,10 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     target, samples = session.target(), session.samples(requirement.samples)
     outcome = trial.attack(target, samples)
     measurement = trial.measure(outcome, len(samples))
-    probes, challenges = trial.probes(target, samples, outcome), Challenges((), (), 0)
+    probes, challenges = trial.probes(target, samples, outcome), Challenges()
     if compare(requirement.bound, measurement) is not Status.NOT_MET:
         challenges = trial.challenges(target, samples, outcome)
-        if challenges.lost:
-            outcome = trial.attack(target, samples, challenges.lost, len(outcome))
-            measurement = trial.measure(outcome, len(samples), challenges.lost)
+        outcome, measurement = trial.lowered(target, samples, outcome, challenges)
     session.attacked.append((f"{requirement.id} {requirement.attack.name}", requirement.threat_model, outcome))
     for name, found in challenges.outcomes:
         session.attacked.append((f"{requirement.id} {name}", requirement.threat_model, found))
@@ -101,33 +99,48 @@ class _Trial:
 
     def challenges(self, target: TorchTarget, samples: Samples, outcome: Outcome) -> Challenges:
         """Run other attacks on the same images."""
-        requirement = self._requirement
-        subject = Subject(target, requirement.attack, requirement.threat_model, outcome, requirement.seed)
+        subject = self._subject(target, outcome)
         try:
-            surrogate = self._session.control_target(requirement.control)
+            surrogate = self._session.control_target(self._requirement.control)
         except Exception:  # a control that cannot be had is reported as such; the other challengers do without it
             surrogate = None
         try:
             return challenge(self._session.laboratory, subject, samples, surrogate)
         except Exception as error:  # as above
-            return Challenges((_broke("challengers", error),), (), 0)
+            return Challenges((_broke("challengers", error),))
+
+    def lowered(
+        self, target: TorchTarget, samples: Samples, outcome: Outcome, challenges: Challenges
+    ) -> tuple[Outcome, Measurement]:
+        """Count what challengers broke; where that leaves it open, attack on until it is decided again."""
+        while True:
+            fell = lost(self._session.laboratory, self._subject(target, outcome), samples, challenges.breakers)
+            measurement = self.measure(outcome, len(samples), fell)
+            decided = compare(self._requirement.bound, measurement) is not Status.INCONCLUSIVE
+            if decided or not fell or len(outcome) == len(samples):
+                return outcome, measurement
+            outcome = self.attack(target, samples, fell, len(outcome) + 1)
 
     def measure_control(self) -> Measurement:
-        """Attack the control; a built-in one must also have been right before the attack.
+        """Attack the control, which must have been right before the attack and must fall to it.
 
         Raises:
-            ValueError: a built-in control was no fit subject, so that its failure says nothing about the attack.
+            ValueError: it was no fit subject, so that its failure says nothing about the attack.
         """
         control = self._requirement.control
         target, samples = self._session.control_target(control), self._session.samples(control.samples)
         outcome = self.attack(target, samples)
         right, stand = float((outcome.before == outcome.labels).mean()), float(outcome.standing.mean())
-        if isinstance(control, BuiltinControl) and (right < LEAST_RIGHT or right - stand < LEAST_BROKEN * right):
+        if right < LEAST_RIGHT or right - stand < LEAST_BROKEN * right:
             raise ValueError(
                 f"it was right on {right:.3f} before the attack and on {stand:.3f} after it; a control must be "
                 "right on half of the images and lose half of those"
             )
         return self.measure(outcome, len(samples))
+
+    def _subject(self, target: TorchTarget, outcome: Outcome) -> Subject:
+        requirement = self._requirement
+        return Subject(target, requirement.attack, requirement.threat_model, outcome, requirement.seed)
 
     def _stops(self, limit: int) -> bool:
         return self._requirement.attack.iterated and not self._session.options.exhaustive and limit > BLOCK

@@ -87,10 +87,10 @@ def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
         found = getattr(
             _load_file(root / module) if module.endswith(".py") else importlib.import_module(module), function
         )
-    except (ImportError, AttributeError, OSError, SyntaxError) as error:
+    except Exception as error:  # importing runs foreign code, which may raise anything
         raise PolicyError(
             f"{where}: expected an importable package.module:function or path/to/file.py:function, "
-            f"got {reference!r} ({error})"
+            f"got {reference!r} ({type(error).__name__}: {error})"
         ) from error
     if not callable(found):
         raise PolicyError(f"{where}: expected a function, got {reference!r}, a {type(found).__name__}")

@@ -281,5 +281,7 @@ def _code_digest() -> str:
 
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
-    yield from (here / f"{name}.py" for name in ("measure", "metrics", "target", "randomness", "loading"))
+    yield from (
+        here / f"{name}.py" for name in ("measure", "metrics", "target", "randomness", "loading", "defences", "builtin")
+    )
     yield from sorted((here / "attacks").glob("*.py"))

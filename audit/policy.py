@@ -135,6 +135,11 @@ class DefenceCheck(Record):
     samples: Limits = Limits()
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _within_a_ball(self) -> Self:
+        check_budget(self.attack, self.norm)
+        return self
+
 
 class Exhibits(Record):
     """What the report shows beside the verdicts."""

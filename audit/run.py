@@ -134,7 +134,7 @@ class AuditRun:
         exhibits: tuple[Exhibit, ...] = ()
         if outcome is not None:
             name = self._write_samples(requirement.id, outcome)
-            classes = self.choice.dataset.classes
+            classes = self.session.target().classes
             exhibits = scenarios.of_requirement(requirement.id, requirement.title, outcome, classes, name)
             evidence = evidence.model_copy(update={"files": (*evidence.files, name)})
         shortened = evidence.model_copy(update={"findings": evidence.findings[:SHOWN_FINDINGS]})

@@ -39,10 +39,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A weight file, and the digest it must have where one is pinned."""
+    """A weight file, the digest it must have where one is pinned, and the one it had when it was first looked at."""
 
     path: Path
     sha256: str | None
+    found: str | None
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class AuditSession:
         if name not in self._weights:
             spec = self._spec(name)
             if spec.weights is not None:
-                self._weights[name] = Weights(self.root / spec.weights, spec.sha256)
+                self._weights[name] = _weights(self.root / spec.weights, spec.sha256)
             else:
                 self._weights[name] = self.train(spec.recipe) if spec.recipe else None
         return self._weights[name]
@@ -120,7 +121,7 @@ class AuditSession:
         self.notes.extend(trained.notes)
         for note in trained.notes:
             self.announce(note)
-        return Weights(trained.path, trained.sha256)
+        return _weights(trained.path, trained.sha256)
 
     def control_target(self, control: TargetControl | BuiltinControl) -> TorchTarget:
         """Return the network on which the same measurement must come out NOT_MET.
@@ -156,7 +157,7 @@ class AuditSession:
         shown: dict[str, Any] = {"name": name, **self._spec(name).model_dump(mode="json", exclude_none=True)}
         loaded, weights = self._targets.get(name), self._weights.get(name)
         shown["digest"] = loaded.digest if loaded else None
-        shown["weights_sha256"] = file_sha256(weights.path) if weights else None
+        shown["weights_sha256"] = weights.found if weights else None
         shown["weights_pinned"] = bool(weights and weights.sha256)
         if name in self._failures:
             shown["error"] = self._failures[name]
@@ -190,7 +191,7 @@ class AuditSession:
             name,
             spec.factory or "",
             weights.path if weights else None,
-            weights.sha256 if weights else None,
+            (weights.sha256 or weights.found) if weights else None,
             root=self.root,
             classes=self._classes(spec),
             bounds=spec.bounds,
@@ -203,6 +204,10 @@ class AuditSession:
 
     def _spec(self, name: str) -> TargetSpec:
         return self.file.policy.targets[name]
+
+
+def _weights(path: Path, sha256: str | None) -> Weights:
+    return Weights(path, sha256, file_sha256(path))
 
 
 def choose_device(name: str) -> torch.device:

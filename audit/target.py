@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -122,8 +123,8 @@ class TorchTarget:
         x = x.to(self.device)
         if self.draws == 1:
             return self._forward(x)
-        probabilities = torch.stack([self._forward(x).softmax(1) for _ in range(self.draws)]).mean(0)
-        return probabilities.clamp(min=1e-12).log()
+        shares = torch.stack([self._forward(x).log_softmax(1) for _ in range(self.draws)])
+        return shares.logsumexp(0) - math.log(self.draws)  # in logarithms: nothing rounds to a flat 0 or 1
 
     def step_logits(self, x: Tensor) -> Tensor:
         """Return logits in bfloat16 where the CPU has it, at about half the time; else those of :meth:`logits`."""
@@ -147,7 +148,13 @@ class TorchTarget:
         if not len(x):
             return torch.zeros(0, self.classes)
         with torch.no_grad(), seeded(JUDGING_SEED) if self.draws > 1 else nullcontext():
-            return torch.cat([self.logits(batch).cpu() for batch in x.split(PREDICT_BATCH)])
+            found = torch.cat([self.logits(batch).cpu() for batch in x.split(PREDICT_BATCH)])
+        if bool(torch.isnan(found).any()):
+            raise TargetError(
+                f"target {self.name}: expected numbers as logits, got NaN; check that weights and network belong "
+                "together, and what the network expects of its input"
+            )
+        return found
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the (N,) int64 classes."""
@@ -227,7 +234,10 @@ def build_target(
         TargetError: the factory returns no network, or the weights do not fit it.
     """
     make = resolve(factory, f"targets.{name}.factory", root)
-    network = make()
+    try:
+        network = make()
+    except Exception as error:  # a factory is foreign code: whatever it raises, there is no network
+        raise TargetError(f"target {name}: {factory} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise TargetError(
             f"target {name}: expected {factory} to return a torch.nn.Module, got {type(network).__name__}; "
@@ -273,7 +283,7 @@ def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget
         classes=inner.classes,
         bounds=inner.bounds,
         device=inner.device,
-        draws=defence.draws,
+        draws=max(defence.draws, inner.draws, partner.draws if partner else 1),
         made_from=" ".join(parts),
     )
 
@@ -290,7 +300,8 @@ def parameters_digest(network: nn.Module) -> str:
 def _digest(factory: str, make: Callable[..., object], network: nn.Module, draws: int) -> str:
     """Return the SHA-256 of the factory's name, the sources that define the network, and its parameters and buffers."""
     digest = hashlib.sha256(f"{factory} {draws}".encode())
-    defining = {inspect.getfile(make), *(inspect.getfile(type(module)) for module in network.modules())}
+    made = make if inspect.isroutine(make) or inspect.isclass(make) else type(make)
+    defining = {inspect.getfile(made), *(inspect.getfile(type(module)) for module in network.modules())}
     library = str(Path(torch.__file__).parent)
     for source in sorted(source for source in defining if not source.startswith(library)):
         digest.update(Path(source).read_bytes())

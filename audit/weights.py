@@ -119,7 +119,11 @@ def _scan(content: bytes) -> Iterator[str]:
         return
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+            members = archive.infolist()
+            if any(one.compress_type != zipfile.ZIP_STORED or one.file_size > len(content) for one in members):
+                yield "compressed members, which torch never writes"
+                return
+            pickles = [one.filename for one in members if one.filename.lower().endswith(".pkl")]
             if len(pickles) != 1 or not pickles[0].endswith("/data.pkl"):
                 yield f"{len(pickles)} members named .pkl, expected one data.pkl"
                 return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -162,8 +162,6 @@ def ascend(
         if step in periods:
             _adapt(state, step - last)
             last = step
-    if not search.leaving:
-        _evaluate(search, replace(state, moved=state.best), loss, spent + steps, last=True)
     search.drop()
 
 

@@ -65,8 +65,6 @@ class Square(Attack):
                 moved = torch.where(better.view(-1, 1, 1, 1), tried, moved)
                 least = torch.where(better, left, least)
                 stay = search.look(tried, logits, query)
-            if not search.leaving:
-                search.look(moved, search.target.step_logits(moved), self.queries)
             search.drop()
 
     def _side(self, query: int, x: Tensor) -> int:

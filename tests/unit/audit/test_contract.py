@@ -111,6 +111,16 @@ def test_a_randomised_target_that_declares_itself_is_judged_over_draws():
     assert not torch.equal(declared.logits(few), declared.logits(few)), "an attack sees other draws each time"
 
 
+def test_a_confident_network_behind_draws_keeps_its_gradients():
+    """Clamped probabilities once hid the gradients of whatever was surer than one in 10^12."""
+    confident = target(Net((1, 6, 6), 2, lambda x, y: 200 * y), draws=2)
+    x = images((1, 6, 6)).images[:8].clone().requires_grad_()
+    logits = confident.logits(x)
+    assert float((logits[:, 0] - logits[:, 1]).detach().abs().max()) > 30
+    (slope,) = torch.autograd.grad((logits[:, 0] - logits[:, 1]).sum(), x)
+    assert (slope.flatten(1) != 0).any(1).all()
+
+
 def test_passes_are_counted():
     mine, x = target(Net((1, 6, 6), 2)), images((1, 6, 6)).images
     mine.predict(x)

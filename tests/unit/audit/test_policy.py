@@ -15,7 +15,18 @@ from audit.records import Profile
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ("policies/mnist.yaml", "policies/digits.yaml")
-REQUIRED_IDS = ("PERF-001", "EVA-001", "EVA-002", "POI-001", "ARTF-001", "STAT-001", "STAT-002", "DEP-001", "REG-001")
+REQUIRED_IDS = (
+    "PERF-001",
+    "EVA-001",
+    "EVA-002",
+    "EVA-003",
+    "POI-001",
+    "ARTF-001",
+    "STAT-001",
+    "STAT-002",
+    "DEP-001",
+    "REG-001",
+)
 DELETE = object()
 
 
