@@ -21,7 +21,7 @@ def test_list_prints_one_line_a_requirement(monkeypatch, capsys):
     assert cli.main(["list", "--policy", "policies/mnist.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
-    assert re.fullmatch(r"EVA-002\s+high\s+robust_accuracy\s+>= 0.88\s+Robust accuracy under 40-step PGD.*", lines[2])
+    assert re.fullmatch(r"EVA-002\s+high\s+robust_accuracy\s+>= 0.8\s+Robust accuracy under 40-step PGD.*", lines[2])
 
 
 def test_show_prints_one_requirement_whole(monkeypatch, capsys):

@@ -163,7 +163,7 @@ def test_worst_case_images_stay_in_ball_and_box(dataset):
     run = training._Run(recipe, dataset.training, CPU, Checkpoint())
     images, labels = dataset.training.images, dataset.training.labels
     moved = run._worst_case(images, labels, recipe.adversary, position=99.0)
-    assert float((moved - images).abs().max()) <= 0.3 + 1e-6
+    assert float((moved - images).abs().max()) <= recipe.adversary.eps + 1e-6
     assert float(moved.min()) >= 0
     assert float(moved.max()) <= 1
 
