@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickletools
+import pickletools  # nosec B403  # lists opcodes; nothing is unpickled
 import re
 import sys
 import tempfile
