@@ -60,7 +60,7 @@ def test_pgd_leaves_no_more_standing_than_that_of_art(laboratory, make_target, r
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
-    ours = attacked(laboratory, make_target, robust, Pgd(steps=40, step_size=step), 200, norm, eps)
+    ours = attacked(laboratory, make_target, robust, Pgd(steps=40, step_size=step, random_start=False), 200, norm, eps)
     few = samples(200)
     classifier = PyTorchClassifier(robust, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1))
     attack = ProjectedGradientDescentPyTorch(
@@ -69,12 +69,14 @@ def test_pgd_leaves_no_more_standing_than_that_of_art(laboratory, make_target, r
         eps=eps,
         eps_step=step,
         max_iter=40,
-        num_random_init=1,
+        num_random_init=0,
         verbose=False,
     )
     theirs = torch.from_numpy(attack.generate(few.images.numpy(), few.labels.numpy()))
     standing = right(robust, theirs, few.labels) & right(robust, few.images, few.labels)
-    assert int(ours.standing.sum()) <= int(standing.sum()) + 1  # random starts differ
+    assert int(ours.standing.sum()) <= int(
+        standing.sum()
+    )  # the same start: ours looks at every iterate, ART at the last
 
 
 def standard(network, few, attacks, norm="Linf", eps=EPS):
