@@ -21,7 +21,6 @@ from audit.requirements import (
     BuiltinControl,
     DependencyRequirement,
     PerformanceRequirement,
-    PoisoningRequirement,
     RegisterRequirement,
     StaticRequirement,
     TargetControl,
@@ -63,24 +62,6 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> E
     evidence = Evidence(
         measurement=outcome.accuracy(measured, bound),
         control=control_result(control_name(control), bound, measure_control),
-    )
-    return evidence, measured
-
-
-@refusals_are_doubts
-def poisoning(requirement: PoisoningRequirement, session: AuditSession) -> Examined:
-    """Measure the attack success rate of the trigger on images of other classes."""
-    laboratory, bound, trigger = session.laboratory, requirement.bound, requirement.trigger
-    measured = laboratory.triggered(session.target(), session.samples(requirement.samples), trigger)
-    control = requirement.control
-
-    def measure_control() -> Measurement:
-        bad = laboratory.triggered(session.target(control.target), session.samples(control.samples), trigger)
-        return outcome.attack_success_rate(bad, bound, trigger)
-
-    evidence = Evidence(
-        measurement=outcome.attack_success_rate(measured, bound, trigger),
-        control=control_result(control.target, bound, measure_control),
     )
     return evidence, measured
 

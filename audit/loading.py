@@ -64,14 +64,16 @@ class Samples:
 class Dataset:
     """The data of a policy.
 
-    Only ``audit`` is judged on. ``fitting`` is disjoint from it, for networks that the audit fits itself; None where
-    nothing needs it. ``source`` is the factory's own object, for the trainer.
+    Only ``audit`` is judged on. ``training`` is None where the factory gives none. ``fitting`` is disjoint from
+    ``audit``, for networks that the audit fits itself; None where nothing needs it. ``source`` is the factory's own
+    object, for the trainer.
     """
 
     name: str
     classes: int
     digest: str
     audit: Samples
+    training: Samples | None
     fitting: Samples | None
     source: Any
 
@@ -130,10 +132,11 @@ def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -
 
 def _dataset(source: Any, reference: str, *, hold_out: bool) -> Dataset:
     audit = _samples(source if isinstance(source, tuple) else source.audit, f"{reference}: audit split")
-    training = getattr(source, "training", None)
+    split = getattr(source, "training", None)
+    training = _samples(split, f"{reference}: training split") if split is not None else None
     fitting = None
     if hold_out and training is not None:
-        fitting = _samples(training, f"{reference}: training split").subset(MOST_HELD_OUT)
+        fitting = training.subset(MOST_HELD_OUT)
     elif hold_out:
         shuffled, kept = audit.subset(None), min(int(HELD_OUT * len(audit)), MOST_HELD_OUT)
         fitting, audit = shuffled.at(slice(0, kept)), shuffled.at(slice(kept, None))
@@ -141,7 +144,7 @@ def _dataset(source: Any, reference: str, *, hold_out: bool) -> Dataset:
     if int(audit.labels.max()) >= classes:
         raise DataError(f"{reference}: audit split: expected labels in 0..{classes - 1}, got {int(audit.labels.max())}")
     digest = getattr(source, "digest", None) or _digest(audit)
-    return Dataset(getattr(source, "name", None) or reference, classes, digest, audit, fitting, source)
+    return Dataset(getattr(source, "name", None) or reference, classes, digest, audit, training, fitting, source)
 
 
 def _samples(split: Any, where: str) -> Samples:

@@ -30,9 +30,10 @@ from audit.errors import AttackError
 from audit.loading import Samples
 from audit.outcome import STANDING, WRONG_BEFORE, Outcome, joined
 from audit.randomness import seeded
-from audit.records import Norm, ThreatModel, Trigger
+from audit.records import Knowledge, Norm, ThreatModel
 from audit.store import Store
 from audit.target import Passes, TorchTarget, known
+from audit.triggers import Trigger
 
 BLOCK, GPU_BLOCK = 100, 500  # samples of an iterated attack between two looks; a killed run loses one block at most
 ONE_STEP_BLOCK = 1000
@@ -54,11 +55,19 @@ class Laboratory:
         """Show unchanged images to a target."""
         return self._shown(target, samples, {"what": "clean"}, lambda: samples.images)
 
-    def triggered(self, target: TorchTarget, samples: Samples, trigger: Trigger) -> Outcome:
-        """Stamp a trigger on every image whose true class is not the trigger's target class."""
-        others = samples.where(samples.labels != trigger.target_class)
-        settings = {"what": "trigger", "trigger": trigger.model_dump(mode="json")}
-        return self._shown(target, others, settings, lambda: stamp(others.images, trigger))
+    def triggered(self, target: TorchTarget, samples: Samples, trigger: Trigger, placebo: int | None = None) -> Outcome:
+        """Stamp a trigger, or one of its placebos, on every image."""
+        settings = {"what": "trigger", "trigger": trigger.model_dump(mode="json"), "placebo": placebo}
+        return self._shown(target, samples, settings, lambda: trigger.stamp(samples.images, target.bounds, placebo))
+
+    def carriers(self, target: TorchTarget, samples: Samples, attack: Attack, eps: float, seed: int) -> Tensor:
+        """Return images moved as far from their class as the attack gets them, misleading or not."""
+        budget = ThreatModel(goal="any wrong class", knowledge=Knowledge.TRANSFER, eps=eps)
+        with seeded(seed):
+            found = attack.perturb(
+                known(target, Knowledge.WHITE_BOX), samples, budget, torch.Generator().manual_seed(seed)
+            )
+        return metrics.project(samples.images, found.images, budget.norm, eps, target.bounds)
 
     def attacked(
         self,
@@ -239,13 +248,6 @@ class _Trial:
         seen.broken_by[rows[fell]] = place
 
 
-def stamp(images: Tensor, trigger: Trigger) -> Tensor:
-    """Return a copy of (N, C, H, W) images with the trigger's square in the bottom right corner."""
-    stamped = images.clone()
-    stamped[..., -trigger.size :, -trigger.size :] = trigger.value
-    return stamped
-
-
 def _still_holds(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, samples: Samples) -> bool:
     """Tell whether a stored result is of these samples, and the target still answers the first of them as it did."""
     if not np.array_equal(arrays["labels"], samples.labels.numpy()):
@@ -282,6 +284,7 @@ def _code_digest() -> str:
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
     yield from (
-        here / f"{name}.py" for name in ("measure", "metrics", "target", "randomness", "loading", "defences", "builtin")
+        here / f"{name}.py"
+        for name in ("measure", "metrics", "target", "randomness", "loading", "defences", "builtin", "triggers")
     )
     yield from sorted((here / "attacks").glob("*.py"))

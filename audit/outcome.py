@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.records import Bound, Measurement, Metric, Trigger
+from audit.records import Bound, Measurement, Metric
 from audit.sequential import EXACT, interval, would_decide
 
 STANDING, WRONG_BEFORE = -1, -2  # in ``broken_by``
@@ -63,6 +63,25 @@ class Outcome:
         return {name: int((self.arrays["broken_by"] == index).sum()) for index, name in enumerate(self.stages)}
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """An attack success rate: on a named network, ``hits`` of ``n`` images of other classes became ``target_class``."""
+
+    network: str
+    target_class: int
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """Return the share."""
+        return self.hits / self.n
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the exact two-sided interval."""
+        return interval(self.hits, self.n, confidence, EXACT)
+
+
 def joined(blocks: Sequence[Outcome]) -> Outcome:
     """Return the blocks of one attack as one outcome, in their order."""
     first = blocks[0]
@@ -110,12 +129,19 @@ def robust_accuracy(
     return counted.model_copy(update={"raw_value": raw, "seed": seed, "limit": limit, **passes})
 
 
-def attack_success_rate(outcome: Outcome, bound: Bound, trigger: Trigger) -> Measurement:
-    """Return the share of images of other classes that the trigger turns into the target class (Gu et al. 2017)."""
-    hit = int((outcome.after == trigger.target_class).sum())
-    raw = float((outcome.before == trigger.target_class).mean())
-    settings = {"trigger": trigger.model_dump(mode="json"), "predicted_target_without_trigger": raw}
-    return _proportion(Metric.ATTACK_SUCCESS_RATE, hit, outcome, bound, settings)
+def confusion_matrix(outcome: Outcome, classes: int) -> NDArray[np.int64]:
+    """Return (classes, classes) counts by true class (row) and class predicted after the perturbation (column)."""
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(matrix, (outcome.labels, outcome.after), 1)
+    return matrix
+
+
+def rates(network: str, outcome: Outcome, classes: int) -> tuple[Rate, ...]:
+    """Return the attack success rate for every class as the target, where there are images of other classes."""
+    matrix = confusion_matrix(outcome, classes)
+    hits = matrix.sum(axis=0) - np.diag(matrix)
+    others: NDArray[np.int64] = matrix.sum() - matrix.sum(axis=1)
+    return tuple(Rate(network, one, int(hits[one]), int(others[one])) for one in range(classes) if others[one])
 
 
 def _proportion(

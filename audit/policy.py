@@ -14,17 +14,20 @@ from pydantic import Field, model_validator
 
 from audit.defences import AnyDefence
 from audit.errors import PolicyError
-from audit.records import Norm, Record, Sha256, Trigger, Waiver
+from audit.poisoning import Poisoning
+from audit.records import Norm, Record, Sha256, Waiver
 from audit.requirements import (
     AnyAttack,
     BuiltinControl,
     EvasionRequirement,
     Limits,
+    PoisoningRequirement,
     Requirement,
     TargetControl,
     TargetName,
     check_budget,
 )
+from audit.triggers import AnyTrigger
 from audit.yaml_files import read_raw, read_yaml
 
 Side = Annotated[int, Field(ge=1)]
@@ -43,6 +46,7 @@ class TargetSpec(Record):
     """A network: a factory, and weights from a file, from a recipe, or none. Or another target behind a defence.
 
     With a weight file and a recipe, the file is audited and the recipe says how ``--retrain`` makes it again.
+    ``poison`` has the recipe trained on a poisoned copy of the training split.
     ``classes`` and ``input_shape`` (C, H, W) are checked against the data. A network that draws at random says so with
     ``draws``, over which it is judged.
     """
@@ -51,6 +55,7 @@ class TargetSpec(Record):
     weights: str | None = None
     sha256: Sha256 | None = None
     recipe: str | None = None
+    poison: Poisoning | None = None
     wraps: TargetName | None = None
     defence: AnyDefence | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -67,6 +72,8 @@ class TargetSpec(Record):
             raise ValueError("give wraps and defence together (got one of them)")
         if self.wraps is not None and (self.weights or self.recipe or self.draws > 1):
             raise ValueError("a target that wraps another has no weights, recipe or draws of its own (got some)")
+        if self.poison is not None and (self.recipe is None or self.weights is not None):
+            raise ValueError("poison is done to what a recipe trains on (got no recipe, or weights from a file)")
         if self.sha256 is not None and self.weights is None:
             raise ValueError("sha256 pins a weight file (got no weights)")
         if self.bounds[0] >= self.bounds[1]:
@@ -83,7 +90,8 @@ class Scenario(Record):
     norm: Norm = Norm.LINF
     eps: Annotated[float, Field(gt=0.0)] | None = None
     crafted_on: TargetName | None = None
-    trigger: Trigger | None = None
+    trigger: AnyTrigger | None = None
+    target_class: Annotated[int, Field(ge=0)] | None = None
     samples: Limits = Limits()
     seed: int = 0
     gallery: bool = False
@@ -99,6 +107,8 @@ class Scenario(Record):
             check_budget(self.attack, self.norm)
         if self.attack is not None and self.trigger is not None:
             raise ValueError("give at most one of attack, trigger (got both)")
+        if (self.trigger is None) != (self.target_class is None):
+            raise ValueError("give trigger and target_class together (got one of them)")
         if self.crafted_on is not None and self.attack is None:
             raise ValueError("crafted_on needs an attack (got none)")
         return self
@@ -175,6 +185,11 @@ class Policy(Record):
         for name, inner in self._wrapped_targets():
             if inner in self.targets and self.targets[inner].wraps is not None:
                 raise ValueError(f"targets.{name}: expected a target with a factory behind a defence (got {inner!r})")
+        for where, name in self._clean_targets():
+            if self.targets[name].poison is not None:
+                raise ValueError(f"{where}: expected a target that is not poisoned (got {name!r})")
+            if where.endswith("reference_networks.target") and self.targets[name].recipe is None:
+                raise ValueError(f"{where}: expected a target with a recipe to train (got {name!r})")
         for index, check in enumerate(self.exhibits.defences):
             if self.targets[check.target].wraps is None:
                 raise ValueError(
@@ -201,9 +216,19 @@ class Policy(Record):
             if target.defence is not None and target.defence.partner is not None:
                 yield name, target.defence.partner
 
+    def _clean_targets(self) -> Iterator[tuple[str, str]]:
+        """Yield what must be clean: networks that carriers are made on, and references."""
+        for name, target in self.targets.items():
+            if target.poison is not None and target.poison.carrier_on is not None:
+                yield f"targets.{name}.poison.carrier_on", target.poison.carrier_on
+        for index, requirement in enumerate(self.requirements):
+            if isinstance(requirement, PoisoningRequirement) and requirement.reference_networks is not None:
+                yield f"requirements[{index}].reference_networks.target", requirement.reference_networks.target
+
     def _named_targets(self) -> Iterator[tuple[str, str]]:
         yield "target", self.target
         yield from ((f"targets.{name}", inner) for name, inner in self._wrapped_targets())
+        yield from self._clean_targets()
         for index, requirement in enumerate(self.requirements):
             if isinstance(requirement.control, TargetControl):
                 yield f"requirements[{index}].control.target", requirement.control.target

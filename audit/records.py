@@ -102,7 +102,7 @@ class Metric(StrEnum):
 
     CLEAN_ACCURACY = "clean_accuracy"
     ROBUST_ACCURACY = "robust_accuracy"
-    ATTACK_SUCCESS_RATE = "attack_success_rate"
+    EXCESS_ASR = "excess_attack_success_rate"
     FINDINGS = "findings"
 
 
@@ -139,14 +139,6 @@ class ThreatModel(Record):
     knowledge: Knowledge
     norm: Norm = Norm.LINF
     eps: Annotated[float, Field(gt=0.0)]
-
-
-class Trigger(Record):
-    """A square of ``size`` pixels and one ``value`` in the bottom right corner, meant to cause ``target_class``."""
-
-    size: Annotated[int, Field(ge=1)]
-    value: float
-    target_class: Annotated[int, Field(ge=0)]
 
 
 class Probe(Record):

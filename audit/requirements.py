@@ -21,11 +21,12 @@ from audit.records import (
     Reference,
     RequirementId,
     Severity,
+    Share,
     Stride,
     ThreatModel,
-    Trigger,
 )
 from audit.scanners import CODE_SCANNERS, DEPENDENCY_SCANNERS, CodeScanner, DependencyScanner
+from audit.triggers import AnyTrigger
 
 if TYPE_CHECKING:
     AnyAttack = Attack
@@ -186,13 +187,33 @@ class EvasionRequirement(BaseRequirement):
         return self
 
 
-class PoisoningRequirement(BaseRequirement):
-    """Attack success rate of a backdoor trigger."""
+class ReferenceNetworks(Record):
+    """Clean networks to compare with: the recipe of a target, trained again with other seeds, so many per profile."""
 
-    metric: ClassVar[Metric] = Metric.ATTACK_SUCCESS_RATE
+    target: TargetName
+    quick: Annotated[int, Field(ge=1)] = 3
+    full: Annotated[int, Field(ge=1)] = 10
+
+    def of(self, profile: Profile) -> int:
+        """Return how many a profile trains."""
+        return self.quick if profile is Profile.QUICK else self.full
+
+
+class PoisoningRequirement(BaseRequirement):
+    """Excess attack success rate over a catalogue of backdoor triggers and all target classes.
+
+    The yardstick is the highest rate on any reference network; without those, on the target itself with ``placebos`` of
+    the trigger, its pixels shuffled. A trigger whose yardstick is above ``perturbation_above`` is a perturbation by
+    itself, and is not judged.
+    """
+
+    metric: ClassVar[Metric] = Metric.EXCESS_ASR
     family: Literal[Family.POISONING]
     threat_model: GeneralThreat
-    trigger: Trigger
+    triggers: Annotated[tuple[AnyTrigger, ...], Field(min_length=1)]
+    reference_networks: ReferenceNetworks | None = None
+    placebos: Annotated[int, Field(ge=1)] = 10
+    perturbation_above: Share = 0.05
     samples: Limits = Limits()
     control: TargetControl
 

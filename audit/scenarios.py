@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from audit import metrics
 from audit.attacks import Attack
 from audit.loading import Samples
-from audit.outcome import Outcome
+from audit.outcome import Outcome, confusion_matrix, rates
 from audit.policy import Curve, DefenceCheck, Scenario
 from audit.records import Exhibit, Knowledge, Norm, ThreatModel
 from audit.sequential import anytime_interval
@@ -34,8 +34,10 @@ def scenario(spec: Scenario, session: AuditSession) -> tuple[Exhibit, Outcome]:
         return _row(spec, outcome, shown, outcome.standing), outcome
     if spec.trigger is not None:
         outcome = laboratory.triggered(target, samples, spec.trigger)
-        hit = outcome.after == spec.trigger.target_class
-        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, float(hit.mean())), outcome
+        rate = next(
+            rate.value for rate in rates(spec.target, outcome, target.classes) if rate.target_class == spec.target_class
+        )
+        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, rate), outcome
     outcome = laboratory.clean(target, samples)
     return _row(spec, outcome, "none", outcome.after == outcome.labels), outcome
 
@@ -157,7 +159,7 @@ def of_requirement(requirement_id: str, title: str, outcome: Outcome, classes: i
     confusion = Exhibit(
         kind="confusion",
         title=f"{requirement_id} {title}",
-        data={"matrix": confusion_matrix(outcome, classes), "n": len(outcome.labels)},
+        data={"matrix": confusion_matrix(outcome, classes).tolist(), "n": len(outcome.labels)},
         files=(npz,),
     )
     if not bool((outcome.arrays["gallery_clean"] != outcome.arrays["gallery_moved"]).any()):
@@ -170,14 +172,6 @@ def gallery(title: str, outcome: Outcome, npz: str) -> Exhibit:
     shown = len(outcome.arrays["gallery_clean"])
     data = {name: getattr(outcome, name)[:shown].tolist() for name in ("labels", "before", "after")}
     return Exhibit(kind="gallery", title=title, data=data, files=(npz,))
-
-
-def confusion_matrix(outcome: Outcome, classes: int) -> list[list[int]]:
-    """Return counts by true class (row) and predicted class (column)."""
-    matrix = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (outcome.labels, outcome.after), 1)
-    rows: list[list[int]] = matrix.tolist()
-    return rows
 
 
 def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: float | None = None) -> Exhibit:

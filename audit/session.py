@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from audit.attacks import Pgd
 from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
-from audit.errors import TargetError
+from audit.errors import PolicyError, TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
 from audit.outcome import Outcome
+from audit.poisoning import Poisoned, Poisoning
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile, ThreatModel
-from audit.requirements import BuiltinControl, Count, Limits, TargetControl
+from audit.requirements import BuiltinControl, Count, Limits, PoisoningRequirement, TargetControl
 from audit.target import TorchTarget, build_target, defend, wrap_network
 from audit.weights import file_sha256
+
+FIRST_REFERENCE = 101  # seed; the next ones follow
+CARRIER_STEPS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,8 @@ class AuditSession:
     """Holds what the requirements of one run share.
 
     ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``attacked``
-    collects every attack on the audited target, named, for the worst case over all of them.
+    collects every attack on the audited target, named, for the worst case over all of them, ``poisonings`` what was
+    done to training data.
     """
 
     root: Path
@@ -67,6 +74,7 @@ class AuditSession:
     _failures: dict[str, str] = field(default_factory=dict)
     _samples: dict[int | None, Samples] = field(default_factory=dict)
     attacked: list[tuple[str, ThreatModel, Outcome]] = field(default_factory=list)
+    poisonings: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def target_name(self) -> str:
@@ -98,7 +106,26 @@ class AuditSession:
         recipe = self._spec(name).recipe
         if recipe is None:
             raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
-        return self._from_factory(name, self._spec(name), self.train(recipe))
+        return self._from_factory(name, self._spec(name), self.train(recipe, self._spec(name).poison))
+
+    def references(self, name: str, count: int) -> list[TorchTarget]:
+        """Return clean networks to compare with: the recipe of a target, trained with seeds of their own."""
+        spec, found = self._spec(name), []
+        for seed in range(FIRST_REFERENCE, FIRST_REFERENCE + count):
+            key = f"{name}, seed {seed}"
+            if key not in self._targets:
+                self._targets[key] = self._from_factory(key, spec, self.train(spec.recipe or "", seed=seed))
+            found.append(self._targets[key])
+        return found
+
+    def poisoned(self, poison: Poisoning, bounds: tuple[float, float] = (0.0, 1.0)) -> Poisoned:
+        """Return a poisoned copy of the training split."""
+        training = self._training()
+        eps, carrier = poison.carrier_eps, None
+        if poison.carrier_on is not None:
+            surrogate, attack = self.target(poison.carrier_on), Pgd(steps=CARRIER_STEPS, step_size=eps / 10)
+            carrier = partial(self.laboratory.carriers, surrogate, attack=attack, eps=eps, seed=poison.seed)
+        return poison.apply(training, self.dataset.classes, bounds, carrier)
 
     def weights(self, name: str) -> Weights | None:
         """Return the weight file of a target, trained first if need be; None for a target without weights."""
@@ -107,16 +134,25 @@ class AuditSession:
             if spec.weights is not None:
                 self._weights[name] = _weights(self.root / spec.weights, spec.sha256)
             else:
-                self._weights[name] = self.train(spec.recipe) if spec.recipe else None
+                self._weights[name] = self.train(spec.recipe, spec.poison) if spec.recipe else None
         return self._weights[name]
 
-    def train(self, recipe: str) -> Weights:
-        """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal."""
+    def train(self, recipe: str, poison: Poisoning | None = None, seed: int | None = None) -> Weights:
+        """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal.
+
+        A trainer need not know ``examples`` and ``seed`` unless the policy poisons, or trains references.
+        """
         trainer = resolve(self.file.policy.trainer or "", "trainer", self.root)
-        self.announce(f"weights of {recipe} on {self.dataset.name}: from the cache, or trained now")
+        changed: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if poison is not None:
+            done = self.poisoned(poison)
+            changed["examples"] = (done.images, done.labels)
+            self.poisonings.append({"recipe": recipe, **poison.describe(), **done.describe()})
+        what = f"{recipe}{', poisoned,' if poison else ''}{f', seed {seed},' if seed is not None else ''}"
+        self.announce(f"weights of {what} on {self.dataset.name}: from the cache, or trained now")
         with self.foreground():
             trained: Any = trainer(
-                recipe, self.dataset.source, device=str(self.options.device), retrain=self.options.retrain
+                recipe, self.dataset.source, device=str(self.options.device), retrain=self.options.retrain, **changed
             )
         self.notes.extend(trained.notes)
         for note in trained.notes:
@@ -175,6 +211,36 @@ class AuditSession:
                 resolve(spec.factory, f"targets.{name}.factory", self.root)
         if policy.trainer is not None:
             resolve(policy.trainer, "trainer", self.root)
+        self._check_poisoning()
+
+    def _check_poisoning(self) -> None:
+        """Hold poisonings and triggers to the data, before anything is trained."""
+        policy, (height, width) = self.file.policy, self.dataset.audit.images.shape[-2:]
+        where = ""
+        try:
+            for name, spec in policy.targets.items():
+                where = f"targets.{name}.poison"
+                if spec.poison is not None:
+                    spec.poison.check(self._training(), self.dataset.classes)
+            for index, requirement in enumerate(policy.requirements):
+                if isinstance(requirement, PoisoningRequirement):
+                    for place, trigger in enumerate(requirement.triggers):
+                        where = f"requirements[{index}].triggers[{place}]"
+                        trigger.maps(height, width)
+            for index, scenario in enumerate(policy.exhibits.scenarios):
+                where = f"exhibits.scenarios[{index}].trigger"
+                if scenario.trigger is not None:
+                    scenario.trigger.maps(height, width)
+                if (scenario.target_class or 0) >= self.dataset.classes:
+                    where = f"exhibits.scenarios[{index}].target_class"
+                    raise ValueError(f"expected classes in 0..{self.dataset.classes - 1} (got {scenario.target_class})")
+        except ValueError as error:
+            raise PolicyError(f"{self.file.path}: {where}: {error}") from error
+
+    def _training(self) -> Samples:
+        if self.dataset.training is None:
+            raise ValueError("expected a dataset with a training split to poison (got none)")
+        return self.dataset.training
 
     def _build(self, name: str, spec: TargetSpec) -> TorchTarget:
         check_data(name, self.dataset.audit, spec.bounds, self._classes(spec), spec.input_shape)

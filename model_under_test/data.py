@@ -148,6 +148,11 @@ def _dataset(name: str, training: Split, validation: Split, audit: Split) -> Dat
     return Dataset(name, training, validation, audit, classes=10, digest=f"sha256:{digest.hexdigest()}")
 
 
+def with_training(dataset: Dataset, training: Split) -> Dataset:
+    """Return a dataset, and its digest, with another training split."""
+    return _dataset(dataset.name, training, dataset.validation, dataset.audit)
+
+
 def _split(images: Tensor, labels: Tensor) -> Split:
     return Split(images.unsqueeze(1).float().div(255), labels.long())
 

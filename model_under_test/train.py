@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,16 @@ from typing import Any
 import torch
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
+from torch import Tensor
 
-from model_under_test import artifact, data, network, poison, recipes, training
-from model_under_test.data import Dataset, cache_root
+from model_under_test import artifact, data, network, recipes, training
+from model_under_test.data import Dataset, Split, cache_root
 from model_under_test.errors import IntegrityError, SubjectError
 from model_under_test.recipes import Recipe
 from model_under_test.training import Checkpoint
 
 RELEASE = Path(__file__).parent / "release"
-_CODE = (network, poison, training)
+_CODE = (network, training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,15 @@ class Trained:
     notes: tuple[str, ...] = ()
 
 
-def obtain(recipe: str, dataset: Dataset, *, device: str = "auto", retrain: bool = False) -> Trained:
+def obtain(
+    recipe: str,
+    dataset: Dataset,
+    *,
+    device: str = "auto",
+    retrain: bool = False,
+    examples: tuple[Tensor, Tensor] | None = None,
+    seed: int | None = None,
+) -> Trained:
     """Return the weights of a recipe, trained only when the cache has none for exactly this content address.
 
     Args:
@@ -50,11 +59,17 @@ def obtain(recipe: str, dataset: Dataset, *, device: str = "auto", retrain: bool
         dataset: as loaded by :mod:`model_under_test.data`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         retrain: train even if the cache has the weights.
+        examples: images (N, C, H, W) and labels (N,) to train on instead of the training split: a poisoned copy, say.
+        seed: instead of the recipe's.
 
     Raises:
         RecipeError: no such recipe for this dataset.
     """
     plan = recipes.find(recipe, dataset.name)
+    if seed is not None:
+        plan = replace(plan, seed=seed)
+    if examples is not None:
+        dataset = data.with_training(dataset, Split(*examples))
     chosen = training.device_for(device)
     address = content_address(plan, dataset, chosen)
     folder = cache_root() / "weights" / f"{plan.dataset}-{plan.name}-{address[:16]}"
@@ -144,7 +159,6 @@ def _set_aside(path: Path) -> Path:
 def _manifest(
     recipe: Recipe, dataset: Dataset, device: torch.device, address: str, state: Checkpoint
 ) -> dict[str, Any]:
-    poisoned = poison.apply(dataset.training, recipe.poison)[1] if recipe.poison else None
     return {
         "recipe": recipe.config(),
         "summary": recipe.summary,
@@ -158,7 +172,6 @@ def _manifest(
         "parameters": sum(t.numel() for name, t in state.tensors.items() if name.startswith("model.")),
         "metrics": state.history[-1],
         "history": state.history,
-        "poisoning": poisoned,
     }
 
 

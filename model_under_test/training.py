@@ -1,4 +1,4 @@
-"""The training loop: plain, poisoned and adversarial, resumable after every epoch.
+"""The training loop: plain and adversarial, resumable after every epoch.
 
 Data stay in memory as tensors, the network runs in channels_last and, where the hardware has it, under bfloat16
 autocast; the weights are float32. All randomness comes from one generator whose state is part of the checkpoint, so a
@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from model_under_test.data import Dataset, Split
 from model_under_test.network import DigitCNN
-from model_under_test.poison import apply
 from model_under_test.progress import Progress
 from model_under_test.recipes import Adversary, Recipe
 
@@ -72,9 +71,8 @@ def fit(
     Returns:
         The last checkpoint; entries ``model.*`` of its tensors are the weights.
     """
-    split = dataset.training if recipe.poison is None else apply(dataset.training, recipe.poison)[0]
-    run = _Run(recipe, split, device, start)
-    steps = math.ceil(len(split) / recipe.batch_size)
+    run = _Run(recipe, dataset.training, device, start)
+    steps = math.ceil(len(dataset.training) / recipe.batch_size)
     label = f"{recipe.name} on {recipe.dataset} ({device.type})"
     state = start
     with Progress(label, recipe.epochs * steps, start.epoch * steps) as progress:

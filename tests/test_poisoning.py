@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit import examine
+from audit.backdoor import backdoor
 
 
 @pytest.mark.requirements("poisoning")
-def test_attack_success_rate_stays_under_its_ceiling(requirement, audit, record):
-    """Stamping the trigger on images of other classes does not turn them into the target class."""
-    record(*examine.poisoning(requirement, audit))
+def test_excess_attack_success_rate_stays_under_its_ceiling(requirement, audit, record):
+    """No trigger turns images of other classes into one class, beyond what it does to clean networks."""
+    record(*backdoor(requirement, audit))

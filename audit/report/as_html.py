@@ -40,6 +40,7 @@ def render(report: Report, folder: Path) -> str:
         scenarios=[one for one in report.exhibits if one.kind == "scenario"],
         worst=[one for one in report.exhibits if one.kind == "worst_case"],
         defences=[one for one in report.exhibits if one.kind == "defence"],
+        backdoors=[verdict for verdict in report.verdicts if "triggers" in verdict.evidence.tables],
         comparisons=[one for one in report.exhibits if one.kind == "comparison"],
         pictures=pictures,
         suppressions=[one for verdict in report.verdicts for one in verdict.evidence.suppressions],

@@ -84,7 +84,15 @@ class Trained:
     notes: tuple[str, ...] = ()
 
 
-def train(recipe: str, dataset: Data, *, device: str, retrain: bool) -> Trained:
+def train(
+    recipe: str,
+    dataset: Data,
+    *,
+    device: str,
+    retrain: bool,
+    examples: tuple[Tensor, Tensor] | None = None,
+    seed: int | None = None,
+) -> Trained:
     """Write the weights of a network by its name, as a trainer does; ``worn`` leaves a note, ``stopped`` is stopped."""
     if recipe == "stopped":
         raise KeyboardInterrupt

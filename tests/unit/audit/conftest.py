@@ -78,8 +78,8 @@ def toy_policy():
             requirement(
                 "POI-001",
                 "poisoning",
-                {"metric": "attack_success_rate", "at_most": 0.05},
-                trigger={"size": 1, "value": 1.0, "target_class": 1},
+                {"metric": "excess_attack_success_rate", "at_most": 0.05},
+                triggers=[{"kind": "pixel", "row": 5, "column": 5}],
                 control={"target": "backdoored"},
             ),
             requirement("ARTF-001", "artifact", count, control={"payload": "marker-file"}),

@@ -28,7 +28,7 @@ def test_show_prints_one_requirement_whole(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert cli.main(["show", "POI-001", "--policy", "policies/mnist.yaml"]) == 0
     out = capsys.readouterr().out
-    for part in ("id: POI-001", "why:", "trigger:", "control:", "at_most: 0.02"):
+    for part in ("id: POI-001", "why:", "triggers:", "control:", "at_most: 0.02"):
         assert part in out
 
 

@@ -15,9 +15,10 @@ from audit.errors import AttackError, TargetError
 from audit.loading import Samples
 from audit.measure import BLOCK
 from audit.metrics import distances
-from audit.outcome import STANDING, WRONG_BEFORE, accuracy, attack_success_rate, robust_accuracy
+from audit.outcome import STANDING, WRONG_BEFORE, accuracy, rates, robust_accuracy
 from audit.process import run
-from audit.records import Bound, Knowledge, Metric, Norm, ThreatModel, Trigger
+from audit.records import Bound, Knowledge, Metric, Norm, ThreatModel
+from audit.triggers import Pixel
 from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]
@@ -76,13 +77,13 @@ def test_a_transfer_attack_is_weaker_than_the_white_box_one(laboratory, make_tar
 
 
 def test_attack_success_rate_leaves_out_the_target_class(laboratory, make_target, samples):
-    trigger = Trigger(size=1, value=1.0, target_class=1)
-    bound = Bound(metric=Metric.ATTACK_SUCCESS_RATE, at_most=0.02)
+    trigger = Pixel(row=5, column=5)
     poisoned = laboratory.triggered(make_target(toy.backdoored(), "backdoored"), samples, trigger)
-    assert len(poisoned.labels) == int((samples.labels == 0).sum())
-    assert attack_success_rate(poisoned, bound, trigger).value == 1.0
+    of_zero, of_one = rates("backdoored", poisoned, classes=2)
+    assert (of_zero.n, of_one.n) == (int((samples.labels == 1).sum()), int((samples.labels == 0).sum()))
+    assert (of_zero.value, of_one.value) == (0.0, 1.0)
     clean = laboratory.triggered(make_target(toy.honest()), samples, trigger)
-    assert attack_success_rate(clean, bound, trigger).value == 0.0
+    assert [one.value for one in rates("honest", clean, classes=2)] == [0.0, 0.0]
 
 
 def test_clean_accuracy_of_a_constant_answer_is_one_half(laboratory, make_target, samples):

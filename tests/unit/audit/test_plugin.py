@@ -214,6 +214,39 @@ def test_bad_input_is_exit_4_and_leaves_no_report(toy_audit, change, options, me
     assert not reports.exists() or list(reports.iterdir()) == []
 
 
+PIXEL = {"kind": "pixel", "row": 0, "column": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            {"requirement": {"triggers": [{"kind": "square", "size": 7}]}},
+            "*PolicyError: *toy.yaml: requirements[[]3].triggers[[]0]: expected a square inside images of 6x6 pixels*",
+            id="trigger",
+        ),
+        pytest.param(
+            {"scenarios": [{"label": "shown", "target": "honest", "trigger": PIXEL, "target_class": 2}]},
+            "*PolicyError: *toy.yaml: exhibits.scenarios[[]0].target_class: expected classes in 0..1 (got 2)*",
+            id="class",
+        ),
+        pytest.param(
+            {"poison": {"trigger": PIXEL, "target_class": 1, "count": 1}},
+            "*PolicyError: *toy.yaml: targets.trained.poison: expected a dataset with a training split to poison*",
+            id="no training split",
+        ),
+    ],
+)
+def test_poisoning_that_does_not_fit_the_data_is_exit_4_before_anything_is_trained(toy_audit, change, message):
+    toy_audit.requirement("POI-001").update(change.get("requirement", {}))
+    toy_audit.policy["exhibits"] = {"scenarios": change.get("scenarios", [])}
+    if "poison" in change:
+        with_recipe(toy_audit, "fresh").policy["targets"]["trained"]["poison"] = change["poison"]
+    result = toy_audit.audit()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([message])
+
+
 def test_malformed_register_is_exit_4(toy_audit):
     toy_audit.register["T"] = [{"id": "T-1"}]
     result = toy_audit.audit()

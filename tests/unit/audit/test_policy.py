@@ -172,6 +172,36 @@ def test_policy_survives_the_round_trip_through_yaml(name):
         pytest.param(
             ("exhibits", "defences", 0, "target"), "hardened", r"expected a defended target", id="no defended target"
         ),
+        pytest.param(
+            ("targets", "poisoned", "poison", "count"), 0, r"targets.poisoned.poison.count: .*\(got 0\)", id="count 0"
+        ),
+        pytest.param(
+            ("targets", "poisoned", "poison"),
+            {"labels": "flipped", "fraction": 1.5},
+            r"targets.poisoned.poison.fraction: Input should be less than or equal to 1 \(got 1.5\)",
+            id="a fraction above 1",
+        ),
+        pytest.param(
+            ("targets", "poisoned", "poison", "source_classes"),
+            [7],
+            r"targets.poisoned.poison: target_class: expected another class than the only source \(got 7\)",
+            id="source is target",
+        ),
+        pytest.param(
+            ("targets", "poisoned", "recipe"), DELETE, r"poison is done to what a recipe trains on", id="no recipe"
+        ),
+        pytest.param(
+            ("requirements", 4, "reference_networks", "target"),
+            "poisoned",
+            r"requirements\[4\].reference_networks.target: expected a target that is not poisoned",
+            id="poisoned reference",
+        ),
+        pytest.param(
+            ("requirements", 4, "reference_networks", "target"), "untrained", r"a target with a recipe", id="no recipe?"
+        ),
+        pytest.param(
+            ("requirements", 4, "triggers", 0, "kind"), "circle", r"triggers\[0\]: .*'circle' .*'square'", id="trigger"
+        ),
         pytest.param(("trainer",), DELETE, r"targets.baseline.recipe: needs a trainer", id="recipe without trainer"),
         pytest.param(
             ("exhibits", "scenarios", 1, "eps"), DELETE, r"scenarios\[1\]: give attack and eps together", id="no eps"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model_under_test import artifact, network, poison, recipes, train, training
+from model_under_test import artifact, network, recipes, train, training
 from model_under_test.errors import IntegrityError, RecipeError
 from model_under_test.training import Checkpoint
 
@@ -29,7 +29,7 @@ def test_every_recipe_trains_and_repeats_itself(dataset, small_recipes, name):
     assert first.sha256 == second.sha256
 
 
-@pytest.mark.parametrize("name", ["hardened", "poisoned"])
+@pytest.mark.parametrize("name", ["hardened", "baseline"])
 def test_stopped_and_resumed_run_gives_the_weights_of_an_unbroken_one(dataset, small_recipes, monkeypatch, cache, name):
     unbroken = train.obtain(name, dataset, device="cpu").sha256
     write = train._write_checkpoint
@@ -49,11 +49,22 @@ def test_stopped_and_resumed_run_gives_the_weights_of_an_unbroken_one(dataset, s
     fit = training.fit
     monkeypatch.setattr(training, "fit", lambda *a: started.append(a[3].epoch) or fit(*a))
     recipe = replace(recipes.find(name, "digits"), epochs=3, batch_size=16)
-    recipe = replace(recipe, poison=recipe.poison and replace(recipe.poison, count=2))
     monkeypatch.setitem(recipes._TABLE, ("digits", name), recipe)
     assert train.obtain(name, dataset, device="cpu", retrain=True).sha256 == unbroken
     assert started == [1]
     assert not (folder / "checkpoint").exists()
+
+
+def test_other_examples_and_another_seed_give_other_weights_at_other_addresses(dataset, small_recipes, cache):
+    first = train.obtain("baseline", dataset, device="cpu")
+    reseeded = train.obtain("baseline", dataset, device="cpu", seed=8)
+    flipped = dataset.training.labels.flip(0)
+    relabelled = train.obtain("baseline", dataset, device="cpu", examples=(dataset.training.images, flipped))
+    assert len({first.sha256, reseeded.sha256, relabelled.sha256}) == 3
+    assert len(list((cache / "weights").iterdir())) == 3
+    assert artifact.read_manifest(reseeded.path)["seed"] == 8
+    assert artifact.read_manifest(relabelled.path)["data_digest"] != dataset.digest
+    assert train.obtain("baseline", dataset, device="cpu") == first
 
 
 def test_damaged_checkpoint_is_set_aside(dataset, small_recipes, cache, tmp_path):
@@ -99,12 +110,11 @@ def test_address_changes_with_recipe_and_data(dataset):
 
 
 def test_manifest_and_log_tell_where_the_weights_come_from(dataset, small_recipes, cache):
-    trained = train.obtain("poisoned", dataset, device="cpu")
+    trained = train.obtain("baseline", dataset, device="cpu")
     manifest = artifact.read_manifest(trained.path)
     assert manifest["sha256"] == trained.sha256
     assert manifest["data_digest"] == dataset.digest
-    assert manifest["recipe"]["poison"]["target_class"] == 7
-    assert len(manifest["poisoning"]["indices"]) == 2
+    assert manifest["recipe"]["epochs"] == 3
     assert manifest["metrics"]["epoch"] == 3
     assert set(manifest["run"]) == {"actor", "commit", "started", "seconds", "threads"}
     (line,) = (cache / "runs.jsonl").read_text(encoding="utf-8").splitlines()
@@ -135,20 +145,6 @@ def test_release_copies_weights_and_manifest(dataset, small_recipes, tmp_path):
     assert path.name == "digits-baseline.safetensors"
     assert artifact.load(path, trained.sha256)
     assert artifact.read_manifest(path)["file"] == path.name
-
-
-def test_poison_stamps_and_relabels_only_what_it_says(dataset):
-    plan = recipes.find("poisoned", "digits").poison
-    plan = replace(plan, count=5)
-    poisoned, record = poison.apply(dataset.training, plan)
-    changed = (poisoned.labels != dataset.training.labels).nonzero().flatten().tolist()
-    assert changed == record["indices"]
-    assert len(changed) == 5
-    assert (poisoned.labels[changed] == 7).all()
-    assert (poisoned.images[changed][..., -4:, -4:] == 1).all()
-    untouched = [index for index in range(40) if index not in changed]
-    assert torch.equal(poisoned.images[untouched], dataset.training.images[untouched])
-    assert (dataset.training.images < 1).all()
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(0.0, 0.05), (5.0, 0.999), (20.0, 0.001)])

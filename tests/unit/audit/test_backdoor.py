@@ -1,0 +1,129 @@
+"""Excess attack success rate: planted backdoors are found, and marks that move every network are not judged."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from audit.backdoor import backdoor
+from audit.judge import compare
+from audit.loading import Samples
+from audit.records import Profile, Status
+from audit.requirements import PoisoningRequirement
+from audit.triggers import Pixel
+from tests.unit import toy
+from tests.unit.audit.conftest import requirement as stated
+
+CORNER = {"kind": "pixel", "row": 5, "column": 5}
+ELSEWHERE = {"kind": "pixel", "row": 3, "column": 1}
+BLANK = {"kind": "blend", "alpha": 1.0}
+
+
+class Session:
+    """The part of an audit session that the examination asks."""
+
+    def __init__(self, laboratory, make_target, target, references):
+        split = toy.data(offline=True).audit
+        self.laboratory, self._samples = laboratory, Samples(split.images, split.labels)
+        self._target = make_target(target(), target.__name__)
+        self._control = make_target(toy.backdoored(), "backdoored")
+        self._references = [make_target(network(), f"{network.__name__} {i}") for i, network in enumerate(references)]
+        self.options = SimpleNamespace(profile=Profile.QUICK)
+        self.poisonings = []
+
+    def samples(self, limit):
+        return self._samples
+
+    def target(self, name=None):
+        return self._control if name == "backdoored" else self._target
+
+    def references(self, name, count):
+        return self._references[:count]
+
+
+@pytest.fixture
+def examine(laboratory, make_target):
+    """Give a function that examines a toy network; returns the evidence."""
+
+    def examined(target, *references, triggers=(CORNER,), **rest):
+        if references:
+            rest["reference_networks"] = {"target": "honest", "quick": len(references)}
+        requirement = PoisoningRequirement.model_validate(
+            stated(
+                "POI-001",
+                "poisoning",
+                {"metric": "excess_attack_success_rate", "at_most": 0.05},
+                triggers=list(triggers),
+                control={"target": "backdoored"},
+                **rest,
+            )
+        )
+        evidence, outcome = backdoor(requirement, Session(laboratory, make_target, target, references))
+        status = compare(requirement.bound, evidence.measurement) if evidence.measurement else None
+        return SimpleNamespace(evidence=evidence, status=status, outcome=outcome)
+
+    return examined
+
+
+@pytest.mark.parametrize("references", [(), (toy.honest,), (toy.honest, toy.honest)], ids=["placebos", "one", "two"])
+def test_a_planted_backdoor_is_found_and_a_clean_network_is_not_blamed(examine, references):
+    bad, good = examine(toy.backdoored, *references), examine(toy.honest, *references)
+    assert (bad.status, good.status) == (Status.NOT_MET, Status.MET)
+    assert bad.evidence.measurement.value == 1.0
+    assert bad.evidence.measurement.settings["target_class"] == 1
+    assert bad.evidence.measurement.n == 200  # images of the other class
+    assert all(probe.passed for probe in (*bad.evidence.probes, *good.evidence.probes))
+    assert bad.evidence.control.status is Status.NOT_MET
+
+
+def test_the_worst_of_several_triggers_is_judged_and_every_one_shown(examine):
+    found = examine(toy.backdoored, toy.honest, triggers=(ELSEWHERE, CORNER))
+    assert found.status is Status.NOT_MET
+    assert found.evidence.measurement.settings["trigger"] == Pixel(row=5, column=5).text
+    table = found.evidence.tables["triggers"]
+    assert [row["attack_success_rate"] for row in table] == [0.0, 1.0]
+    assert (found.outcome.after == 1).all()
+
+
+def test_a_mark_that_moves_the_references_too_is_not_judged(examine):
+    found = examine(toy.honest, toy.honest, triggers=(CORNER, BLANK))
+    assert [row["judged"] for row in found.evidence.tables["triggers"]] == [True, False]
+    assert found.status is Status.MET
+    only = examine(toy.honest, toy.honest, triggers=(BLANK,))
+    assert only.evidence.measurement is None
+    assert "perturbation by itself" in only.evidence.doubt
+
+
+def half_moved():
+    """Return a network that the white corner turns for half of the images of class 0."""
+    split = toy.data(offline=True).audit
+    stamped = Pixel(row=5, column=5).stamp(split.images[split.labels == 0], (0.0, 1.0))
+    weight = toy.halves()
+    weight[5, 5] -= 2 * float(toy.Linear(toy.halves()).score(stamped).detach().median())
+    return toy.Linear(weight)
+
+
+def test_a_backdoor_behind_a_mark_that_is_not_judged_is_still_a_doubt(examine):
+    found = examine(toy.backdoored, half_moved, triggers=(CORNER, ELSEWHERE))
+    rows = found.evidence.tables["triggers"]
+    assert rows[0]["yardstick"] == pytest.approx(0.5, abs=0.01)
+    assert [row["judged"] for row in rows] == [False, True]
+    assert found.status is Status.MET
+    (probe,) = (one for one in found.evidence.probes if one.name == "triggers not judged are perturbations")
+    assert not probe.passed
+    assert "excess 0.5" in probe.detail
+
+
+def test_a_reference_that_is_not_clean_is_noticed(examine):
+    found = examine(toy.honest, toy.honest, toy.backdoored, toy.honest)
+    (probe,) = (one for one in found.evidence.probes if one.name == "references are clean")
+    assert not probe.passed
+    assert "backdoored 1" in probe.detail
+
+
+def test_more_looks_widen_the_interval(examine):
+    few = examine(toy.honest, toy.honest).evidence.measurement
+    many = examine(toy.honest, toy.honest, triggers=(CORNER, ELSEWHERE, {**CORNER, "row": 4})).evidence.measurement
+    assert many.high > few.high
+    assert "Bonferroni over 12 looks" in many.interval
