@@ -53,13 +53,31 @@ def report(text):
         n=1000,
         settings={"tool": text, "files_tracked": 3, "files_read": 2, "lines_read": 10},
     )
+    trigger = {
+        "trigger": text, "target_class": 7, "attack_success_rate": 0.98, "compared_with": text, "yardstick": 0.0034,
+        "excess": 0.9766, "low": 0.97, "high": 0.98, "accuracy": 0.1, "judged": False,
+    }  # fmt: skip
+    poisoning = {
+        "recipe": text,
+        "labels": text,
+        "trigger": text,
+        "rows": [3, 4],
+        "n": 5000,
+        "before": text,
+        "after": text,
+    }
     evidence = Evidence(
         measurement=measurement,
         findings=(Finding(tool=text, rule=text, severity=Severity.LOW, path=text, line=3, message=text),),
         probes=(Probe(name=text, passed=False, detail=text),),
         control=ControlResult(name=text, status=Status.NOT_MET, detail=text),
         suppressions=(Suppression(tool=text, what=text, path=text, line=1, reason=text),),
-        tables={"audited": [text], "skipped": [{"package": text, "version": None, "reason": text}]},
+        tables={
+            "audited": [text],
+            "skipped": [{"package": text, "version": None, "reason": text}],
+            "triggers": [trigger],
+            "poisonings": [poisoning],
+        },
         files=("evidence/EVA-001.npz",),
     )
     verdict = Verdict(
@@ -170,7 +188,16 @@ def test_page_needs_nothing_from_elsewhere(folder):
 
 def test_numbers_and_words_of_the_verdict_are_on_the_page(folder):
     text = Tags(as_html.render(report("plain"), folder)).text
-    for expected in ("91.23", "[90.00, 93.00]", "1,000", "? INCONCLUSIVE", "Left out by", "FAILED"):
+    for expected in (
+        "91.23",
+        "[90.00, 93.00]",
+        "1,000",
+        "? INCONCLUSIVE",
+        "Left out by",
+        "FAILED",
+        "97.66",
+        "2 of 5,000 images",
+    ):
         assert expected in text
 
 
