@@ -3,17 +3,21 @@
 Any trigger moves some images: a clean network, too, takes a stamped 4 for a 7 now and then. Counted is therefore the
 attack success rate (Gu et al. 2017, arXiv:1708.06733) on images of other classes only, for every class as the target,
 less the highest that the same trigger reaches, for any class, on clean reference networks; without references, on the
-same network with the same pixels shuffled. All intervals hold together: the confidence is shared out over all of them
-(Bonferroni).
+same network with the trigger's pixels in other places. All intervals hold together: the confidence is shared out over
+all of them (Bonferroni).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
+from audit.judge import better_end, worse_end
+from audit.loading import Samples
 from audit.outcome import Outcome, Rate, rates
 from audit.records import Evidence, Measurement, Metric, Probe
 from audit.requirements import PoisoningRequirement
@@ -21,50 +25,69 @@ from audit.session import AuditSession
 from audit.target import TorchTarget
 from audit.triggers import Trigger
 
+TOO_STRONG = 0.5  # share of images that no mark may turn and still be taken for a mere perturbation
+MOST_TIMES = 1000.0  # the samples; beyond that, more would hardly decide
+
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """A trigger's highest attack success rate on a target, and the highest on what it is compared with."""
+    """A trigger's attack success rates on a target, one a class, and all those on what it is compared with."""
 
     trigger: Trigger
     rates: tuple[Rate, ...]
-    yardstick: Rate
+    compared: tuple[Rate, ...]
     outcome: Outcome
 
+    @property
     def worst(self) -> Rate:
         """Return the rate of the target class that the trigger causes most."""
         return max(self.rates, key=lambda rate: rate.value)
 
+    @property
+    def yardstick(self) -> Rate:
+        """Return the highest rate, for any class, on what the target is compared with."""
+        return max(self.compared, key=lambda rate: rate.value)
+
+    @property
     def value(self) -> float:
         """Return by how much the highest rate exceeds the yardstick; may be negative."""
-        return self.worst().value - self.yardstick.value
+        return self.worst.value - self.yardstick.value
 
-    def interval(self, confidence: float) -> tuple[float, float]:
-        """Return bounds of the excess over all target classes, each of the intervals at this confidence."""
-        below, above = self.yardstick.interval(confidence)
-        ends = [rate.interval(confidence) for rate in self.rates]
-        return max(low for low, _ in ends) - above, max(high for _, high in ends) - below
+    def interval(self, confidence: float, factor: float = 1.0) -> tuple[float, float]:
+        """Return the ends of the excess of the highest rate over the highest compared one.
+
+        The highest of several rates lies between the highest of their lower ends and the highest of their upper ends.
+
+        Args:
+            confidence: of each single interval.
+            factor: as if there were so many times the samples.
+        """
+        ends = [rate.interval(confidence, factor) for rate in self.rates]
+        others = [rate.interval(confidence, factor) for rate in self.compared]
+        low, high = max(low for low, _ in ends), max(high for _, high in ends)
+        return low - max(high for _, high in others), high - max(low for low, _ in others)
 
 
 @refusals_are_doubts
 def backdoor(requirement: PoisoningRequirement, session: AuditSession) -> Examined:
     """Measure the excess attack success rate of every trigger for every target class, and the control's."""
     trial = _Trial(requirement, session)
-    found = trial.excesses(session.target())
+    found = trial.excesses(session.target(), session.samples(requirement.samples))
     control = requirement.control
     judged = [one for one in found if trial.judges(one)]
+
+    def measure_control() -> Measurement:
+        bad = trial.excesses(session.target(control.target), session.samples(control.samples))
+        return trial.measure([one for one in bad if trial.judges(one)])
+
     evidence = Evidence(
         measurement=trial.measure(judged) if judged else None,
         doubt=None if judged else "every trigger is a perturbation by itself: it moves what it is compared with too",
         probes=(trial.clean_references(), trial.only_perturbations(found)),
-        control=control_result(
-            control_name(control),
-            requirement.bound,
-            lambda: trial.measure([one for one in trial.excesses(session.target(control.target)) if trial.judges(one)]),
-        ),
+        control=control_result(control_name(control), requirement.bound, measure_control),
         tables={"triggers": [trial.row(one) for one in found], "poisonings": session.poisonings},
     )
-    return evidence, max(judged or found, key=Excess.value).outcome
+    return evidence, max(judged or found, key=lambda one: one.value).outcome
 
 
 class _Trial:
@@ -72,22 +95,19 @@ class _Trial:
 
     def __init__(self, requirement: PoisoningRequirement, session: AuditSession) -> None:
         self._requirement, self._session = requirement, session
-        self._samples = session.samples(requirement.samples)
-        references = requirement.reference_networks
-        self._references = (
-            session.references(references.target, references.of(session.options.profile)) if references else []
-        )
-        compared = len(self._references) or requirement.placebos
-        self._looks = len(requirement.triggers) * session.target().classes * (1 + compared)
+        references, classes = requirement.reference_networks, session.target().classes
+        self._references = session.references(references.target, references.count) if references else []
+        compared = sum(one.classes for one in self._references) or requirement.placebos * classes
+        self._looks = len(requirement.triggers) * (classes + compared)
 
     @property
     def confidence(self) -> float:
         """Return that of a single interval, so that all of them hold together at the bound's."""
         return 1 - (1 - self._requirement.bound.confidence) / self._looks
 
-    def excesses(self, target: TorchTarget) -> list[Excess]:
+    def excesses(self, target: TorchTarget, samples: Samples) -> list[Excess]:
         """Stamp every trigger on every image."""
-        return [self._excess(target, trigger) for trigger in self._requirement.triggers]
+        return [self._excess(target, samples, trigger) for trigger in self._requirement.triggers]
 
     def judges(self, excess: Excess) -> bool:
         """Tell whether a trigger is one, and not a perturbation that moves any network."""
@@ -101,15 +121,16 @@ class _Trial:
         """
         if not judged:
             raise ValueError("every trigger moves what it is compared with as well")
-        worst = max(judged, key=Excess.value)
-        ends = [one.interval(self.confidence) for one in judged]
-        description, rate = worst.outcome.description, worst.worst()
+        worst = max(judged, key=lambda one: one.value)
+        low, high = self._ends(judged)
+        description, rate = worst.outcome.description, worst.worst
         return Measurement(
             metric=Metric.EXCESS_ASR,
-            value=worst.value(),
-            low=max(low for low, _ in ends),
-            high=max(high for _, high in ends),
+            value=worst.value,
+            low=low,
+            high=high,
             n=rate.n,
+            would_decide=self._would_decide(judged, rate.n),
             interval=f"exact (Clopper-Pearson), Bonferroni over {self._looks} looks",
             settings={
                 "trigger": worst.trigger.text,
@@ -126,26 +147,30 @@ class _Trial:
     def clean_references(self) -> Probe:
         """Return whether the clean references, each judged by the others, are found clean."""
         references = self._references
-        if len(references) < 2:
+        if not references:
             return Probe(name="references are clean", passed=True, detail="compared with placebos of the triggers")
         found = [one for index in range(len(references)) for one in self._reference_excesses(index)]
         ceiling = self._requirement.bound.limit
-        bad = sorted({one.worst().network for one in found if one.interval(self.confidence)[0] > ceiling})
+        bad = sorted({one.worst.network for one in found if one.interval(self.confidence)[0] > ceiling})
         detail = f"{len(references)} references, each compared with the others" + (f": {', '.join(bad)}" if bad else "")
         return Probe(name="references are clean", passed=not bad, detail=detail)
 
     def only_perturbations(self, found: Sequence[Excess]) -> Probe:
-        """Return whether the excess of what is not judged stays under the ceiling too."""
-        shown = [one for one in found if not self.judges(one)]
-        above = [one for one in shown if one.interval(self.confidence)[0] > self._requirement.bound.limit]
+        """Return whether what is not judged looks like a perturbation: little excess, and no hold on most images."""
+        shown, bad = [one for one in found if not self.judges(one)], []
+        for one in shown:
+            if one.interval(self.confidence)[0] > self._requirement.bound.limit:
+                bad.append(f"{one.trigger.text}: excess {one.value:.4f}, above the ceiling")
+            elif one.worst.value > TOO_STRONG:
+                bad.append(
+                    f"{one.trigger.text}: turns {one.worst.value:.4f} here and as many there; are they poisoned?"
+                )
         detail = f"{len(shown)} of {len(found)} triggers move what they are compared with, and are not judged"
-        for one in above:
-            detail += f"; {one.trigger.text}: excess {one.value():.4f}, above the ceiling"
-        return Probe(name="triggers not judged are perturbations", passed=not above, detail=detail)
+        return Probe(name="triggers not judged are perturbations", passed=not bad, detail="; ".join([detail, *bad]))
 
     def row(self, excess: Excess) -> dict[str, Any]:
         """Return a line of the report's table."""
-        rate, outcome = excess.worst(), excess.outcome
+        rate, outcome = excess.worst, excess.outcome
         low, high = excess.interval(self.confidence)
         return {
             "trigger": excess.trigger.text,
@@ -153,35 +178,47 @@ class _Trial:
             "attack_success_rate": rate.value,
             "compared_with": excess.yardstick.network,
             "yardstick": excess.yardstick.value,
-            "excess": excess.value(),
+            "excess": excess.value,
             "low": low,
             "high": high,
             "accuracy": float((outcome.after == outcome.labels).mean()),
             "judged": self.judges(excess),
         }
 
-    def _excess(self, target: TorchTarget, trigger: Trigger) -> Excess:
-        outcome = self._session.laboratory.triggered(target, self._samples, trigger)
-        compared = [rate for of_network in self._yardsticks(target, trigger) for rate in of_network]
-        yardstick = max(compared, key=lambda rate: rate.value)
-        return Excess(trigger, rates(target.name, outcome, target.classes), yardstick, outcome)
+    def _ends(self, judged: Sequence[Excess], factor: float = 1.0) -> tuple[float, float]:
+        ends = [one.interval(self.confidence, factor) for one in judged]
+        return max(low for low, _ in ends), max(high for _, high in ends)
 
-    def _yardsticks(self, target: TorchTarget, trigger: Trigger) -> Iterator[tuple[Rate, ...]]:
-        laboratory = self._session.laboratory
-        for reference in self._references:
-            shown = laboratory.triggered(reference, self._samples, trigger)
-            yield rates(reference.name, shown, reference.classes)
-        if not self._references:
-            for seed in range(self._requirement.placebos):
-                shown = laboratory.triggered(target, self._samples, trigger, placebo=seed)
-                yield rates(f"placebo {seed}", shown, target.classes)
+    def _would_decide(self, judged: Sequence[Excess], n: int) -> int | None:
+        """Return about how many images would decide if the rates stayed as they are; None if none would."""
+        bound, factor = self._requirement.bound, 1.0
+        while factor < MOST_TIMES:
+            ends = self._ends(judged, factor)
+            if worse_end(bound, *ends) >= 0 or better_end(bound, *ends) < 0:
+                return math.ceil(n * factor)
+            factor *= 1.25
+        return None
+
+    def _excess(self, target: TorchTarget, samples: Samples, trigger: Trigger) -> Excess:
+        laboratory, classes = self._session.laboratory, target.classes
+        outcome = laboratory.triggered(target, samples, trigger)
+        compared = [
+            *(rates(one.name, laboratory.triggered(one, samples, trigger), one.classes) for one in self._references),
+            *(
+                rates(f"placebo {seed}", laboratory.triggered(target, samples, trigger, seed), classes)
+                for seed in range(0 if self._references else self._requirement.placebos)
+            ),
+        ]
+        return Excess(trigger, rates(target.name, outcome, classes), tuple(chain(*compared)), outcome)
 
     def _reference_excesses(self, index: int) -> Iterator[Excess]:
+        """Yield a reference's excesses over the others, for the triggers that would be judged."""
         laboratory, references = self._session.laboratory, self._references
+        samples = self._session.samples(self._requirement.samples)
         for trigger in self._requirement.triggers:
-            shown = [laboratory.triggered(one, self._samples, trigger) for one in references]
-            all_rates = [rates(one.name, seen, one.classes) for one, seen in zip(references, shown, strict=True)]
-            others = [rate for place, found in enumerate(all_rates) if place != index for rate in found]
-            yardstick = max(others, key=lambda rate: rate.value)
-            if yardstick.value <= self._requirement.perturbation_above:
-                yield Excess(trigger, all_rates[index], yardstick, shown[index])
+            shown = [laboratory.triggered(one, samples, trigger) for one in references]
+            found = [rates(one.name, seen, one.classes) for one, seen in zip(references, shown, strict=True)]
+            others = tuple(chain(*found[:index], *found[index + 1 :]))
+            excess = Excess(trigger, found[index], others, shown[index])
+            if self.judges(excess):
+                yield excess

@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.attacks import ApgdCe, Attack, AutoAttack, Moved, Noise, Pgd, Square
+from audit.attacks import ApgdCe, Attack, AutoAttack, Noise, Pgd, Square
 from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.metrics import mcnemar
@@ -76,18 +75,6 @@ class Challenges:
     breakers: tuple[Challenger, ...] = ()
 
 
-class _Grey(Attack):
-    """The image of the middle of the range: within half the range every image can become this one."""
-
-    name: Literal["mid-grey"] = "mid-grey"
-
-    def perturb(self, target: Any, samples: Samples, threat_model: ThreatModel, generator: Any) -> Moved:
-        import torch
-
-        middle = sum(target.bounds) / 2
-        return Moved(torch.full_like(samples.images, middle), torch.ones_like(samples.labels))
-
-
 def challenge(laboratory: Laboratory, subject: Subject, samples: Samples, surrogate: TorchTarget | None) -> Challenges:
     """Run every challenger that the threat model allows on the first samples of an attack.
 
@@ -113,16 +100,25 @@ def challenge(laboratory: Laboratory, subject: Subject, samples: Samples, surrog
             breakers.append(one)
             standing = standing & found.standing
     if subject.threat_model.knowledge is Knowledge.WHITE_BOX:
-        probes.append(_growth(laboratory, subject, few.at(slice(0, GROWTH_SAMPLES))))
+        probe, found = _growth(laboratory, subject, few.at(slice(0, GROWTH_SAMPLES)))
+        probes.append(probe)
+        outcomes.append(("probe: growing eps", found))
     return Challenges(tuple(probes), tuple(outcomes), tuple(breakers))
 
 
-def lost(laboratory: Laboratory, subject: Subject, samples: Samples, breakers: tuple[Challenger, ...]) -> int:
-    """Return how many of all samples stood under an attack and fall to a challenger."""
+def lost(laboratory: Laboratory, subject: Subject, samples: Samples, challenges: Challenges) -> int:
+    """Return how many of all samples stood under an iterated attack and fall to a challenger.
+
+    What fell on the first samples stays fallen: on all samples a challenger draws other starts.
+    """
+    if not subject.attack.iterated:
+        return 0
     whole = samples.at(slice(0, len(subject.outcome)))
-    standing = subject.outcome.standing
-    for one in breakers:
-        standing = standing & _run(laboratory, subject, one, whole).standing
+    standing = subject.outcome.standing.copy()
+    for _, found in challenges.outcomes:
+        standing[: len(found)] &= found.standing
+    for one in challenges.breakers:
+        standing &= _run(laboratory, subject, one, whole).standing
     return int(subject.outcome.standing.sum() - standing.sum())
 
 
@@ -169,35 +165,42 @@ def _compare(name: str, standing: NDArray[np.bool_], challenged: NDArray[np.bool
     )
 
 
-def _growth(laboratory: Laboratory, subject: Subject, few: Samples) -> Probe:
-    """Attack at growing eps: accuracy must fall, in Linf down to chance at half the range."""
+def _growth(laboratory: Laboratory, subject: Subject, few: Samples) -> tuple[Probe, Outcome]:
+    """Attack at growing eps: accuracy must not rise, and must fall significantly if there is any room to.
+
+    At half the range every image can become the same grey, so no more than chance is left then of any network; an
+    attack along gradients that breaks no more there than at eps is blind, however little it breaks.
+
+    Returns:
+        The probe, and what the attack at eps itself came to.
+    """
     low, high = subject.target.bounds
     threat, eps = subject.threat_model, subject.threat_model.eps
     half = (high - low) / 2
     largest = max(half, eps) if threat.norm is Norm.LINF else 4 * eps
-    shares, lines = [], []
+    outcomes, lines = [], []
     for size in sorted({eps, (eps + largest) / 2, largest}):
         wider = threat.model_copy(update={"eps": size})
         attack = Pgd(steps=STEPS, step_size=2.5 * size / STEPS)
-        standing = laboratory.attacked(subject.target, few, attack, wider, subject.seed).standing
-        if threat.norm is Norm.LINF and size >= half:
-            standing = standing & laboratory.attacked(subject.target, few, _Grey(), wider, subject.seed).standing
-        shares.append(standing)
-        lines.append(f"{standing.mean():.3f} at eps {size:g}")
-    rising = any(
-        mcnemar(int(np.sum(later & ~sooner)), int(np.sum(sooner & ~later))) <= SIGNIFICANT
-        for sooner, later in pairwise(shares)
-    )
+        outcomes.append(laboratory.attacked(subject.target, few, attack, wider, subject.seed))
+        lines.append(f"{outcomes[-1].standing.mean():.3f} at eps {size:g}")
+    shares = [one.standing for one in outcomes]
+    rising = any(_fewer(later, sooner) for sooner, later in pairwise(shares))
     chance = max(float(np.mean(few.labels.numpy() == label)) for label in range(subject.target.classes))
-    reached = threat.norm is not Norm.LINF or float(shares[-1].mean()) <= chance
-    return Probe(
+    fell = eps >= largest or float(shares[0].mean()) <= chance or _fewer(shares[0], shares[-1])
+    probe = Probe(
         name="accuracy falls as eps grows",
-        passed=not rising and reached,
+        passed=not rising and fell,
         detail=", ".join(lines)
-        + (" (mid-grey image included)" if threat.norm is Norm.LINF else "")
         + ("; more room for the attack must not help the network" if rising else "")
-        + ("" if reached else f"; above chance ({chance:.3f}), where every image can become the same grey"),
+        + ("" if fell else "; the attack gains nothing from more room, so its gradients lead nowhere"),
     )
+    return probe, outcomes[0]
+
+
+def _fewer(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
+    """Tell whether significantly fewer samples stand after than before."""
+    return mcnemar(int(np.sum(before & ~after)), int(np.sum(after & ~before))) <= SIGNIFICANT
 
 
 def _described(name: str) -> str:

@@ -45,8 +45,8 @@ def check(target: TorchTarget, samples: Samples) -> None:
     """Show a target a few images, and hold its answers to the contract.
 
     Raises:
-        TargetError: it breaks, its logits have another shape or kind, are probabilities, not finite, differ from call
-            to call, or depend on what else is in the batch.
+        TargetError: it breaks, its logits have another shape or kind, are probabilities, NaN or infinite, differ from
+            call to call, or depend on what else is in the batch.
     """
     few = samples.at(slice(0, FEW)).images
     first = _ask(target, few)

@@ -114,7 +114,7 @@ class _Trial:
     ) -> tuple[Outcome, Measurement]:
         """Count what challengers broke; where that leaves it open, attack on until it is decided again."""
         while True:
-            fell = lost(self._session.laboratory, self._subject(target, outcome), samples, challenges.breakers)
+            fell = lost(self._session.laboratory, self._subject(target, outcome), samples, challenges)
             measurement = self.measure(outcome, len(samples), fell)
             decided = compare(self._requirement.bound, measurement) is not Status.INCONCLUSIVE
             if decided or not fell or len(outcome) == len(samples):

@@ -13,7 +13,7 @@ from audit.records import Bound, Measurement, Metric
 from audit.sequential import EXACT, interval, would_decide
 
 STANDING, WRONG_BEFORE = -1, -2  # in ``broken_by``
-GALLERY = ("gallery_clean", "gallery_moved")
+FIRST = ("gallery_clean", "gallery_moved", "clean_logits")  # arrays over the first samples only
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Outcome:
     (int64 classes without and with the perturbation), ``loss`` (float32 cross-entropy after), ``distance`` (float32 in
     the norm of the budget), ``broken_by`` (int64 place in ``stages``, -1 standing, -2 wrong before) and ``steps``
     (int64 gradient steps or queries of that stage); and over the first few samples ``gallery_clean`` and
-    ``gallery_moved`` (float32 images).
+    ``gallery_moved`` (float32 images) and ``clean_logits`` (float32, without the perturbation).
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """An attack success rate: on a named network, ``hits`` of ``n`` images of other classes became ``target_class``."""
+    """An attack success rate: on one network, ``hits`` of ``n`` images of other classes turned to ``target_class``."""
 
     network: str
     target_class: int
@@ -77,17 +77,17 @@ class Rate:
         """Return the share."""
         return self.hits / self.n
 
-    def interval(self, confidence: float) -> tuple[float, float]:
-        """Return the exact two-sided interval."""
-        return interval(self.hits, self.n, confidence, EXACT)
+    def interval(self, confidence: float, factor: float = 1.0) -> tuple[float, float]:
+        """Return the exact two-sided interval, as if there were ``factor`` times the samples."""
+        return interval(round(self.hits * factor), round(self.n * factor), confidence, EXACT)
 
 
 def joined(blocks: Sequence[Outcome]) -> Outcome:
     """Return the blocks of one attack as one outcome, in their order."""
     first = blocks[0]
-    names = [name for name in first.arrays if name not in GALLERY]
+    names = [name for name in first.arrays if name not in FIRST]
     arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in names}
-    arrays |= {name: first.arrays[name] for name in GALLERY}
+    arrays |= {name: first.arrays[name] for name in FIRST}
     described = [block.description for block in blocks]
     description = {name: _total(name, [one[name] for one in described]) for name in described[0]}
     return Outcome(arrays, description, all(block.from_store for block in blocks), first.stages)
@@ -137,11 +137,17 @@ def confusion_matrix(outcome: Outcome, classes: int) -> NDArray[np.int64]:
 
 
 def rates(network: str, outcome: Outcome, classes: int) -> tuple[Rate, ...]:
-    """Return the attack success rate for every class as the target, where there are images of other classes."""
-    matrix = confusion_matrix(outcome, classes)
-    hits = matrix.sum(axis=0) - np.diag(matrix)
-    others: NDArray[np.int64] = matrix.sum() - matrix.sum(axis=1)
-    return tuple(Rate(network, one, int(hits[one]), int(others[one])) for one in range(classes) if others[one])
+    """Return the attack success rate for every class as the target, where there are images of other classes.
+
+    An image that was taken for the target class without the trigger was not turned by it.
+    """
+    found = []
+    for one in range(classes):
+        others = outcome.labels != one
+        turned = others & (outcome.after == one) & (outcome.before != one)
+        if others.any():
+            found.append(Rate(network, one, int(turned.sum()), int(others.sum())))
+    return tuple(found)
 
 
 def _proportion(

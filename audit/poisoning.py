@@ -81,6 +81,8 @@ class Poisoning(Record):
         """
         if not len(samples):
             raise ValueError("expected training images to poison (got an empty training split)")
+        if int(samples.labels.max()) >= classes:
+            raise ValueError(f"expected training labels in 0..{classes - 1} (got {int(samples.labels.max())})")
         for name, chosen in (("target_class", [self.target_class]), ("source_classes", self.source_classes or [])):
             for one in chosen:
                 if one is not None and one >= classes:

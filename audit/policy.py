@@ -186,8 +186,8 @@ class Policy(Record):
             if inner in self.targets and self.targets[inner].wraps is not None:
                 raise ValueError(f"targets.{name}: expected a target with a factory behind a defence (got {inner!r})")
         for where, name in self._clean_targets():
-            if self.targets[name].poison is not None:
-                raise ValueError(f"{where}: expected a target that is not poisoned (got {name!r})")
+            if self.targets[name].poison is not None or self.targets[name].wraps is not None:
+                raise ValueError(f"{where}: expected a target of its own that is not poisoned (got {name!r})")
             if where.endswith("reference_networks.target") and self.targets[name].recipe is None:
                 raise ValueError(f"{where}: expected a target with a recipe to train (got {name!r})")
         for index, check in enumerate(self.exhibits.defences):

@@ -188,15 +188,13 @@ class EvasionRequirement(BaseRequirement):
 
 
 class ReferenceNetworks(Record):
-    """Clean networks to compare with: the recipe of a target, trained again with other seeds, so many per profile."""
+    """Clean networks to compare with: the recipe of a target, trained again ``count`` times with other seeds.
+
+    Two at least, since each is held against the others.
+    """
 
     target: TargetName
-    quick: Annotated[int, Field(ge=1)] = 3
-    full: Annotated[int, Field(ge=1)] = 10
-
-    def of(self, profile: Profile) -> int:
-        """Return how many a profile trains."""
-        return self.quick if profile is Profile.QUICK else self.full
+    count: Annotated[int, Field(ge=2)] = 3
 
 
 class PoisoningRequirement(BaseRequirement):

@@ -106,7 +106,7 @@ class AuditSession:
         recipe = self._spec(name).recipe
         if recipe is None:
             raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
-        return self._from_factory(name, self._spec(name), self.train(recipe, self._spec(name).poison))
+        return self._from_factory(name, self._spec(name), self.train(recipe))
 
     def references(self, name: str, count: int) -> list[TorchTarget]:
         """Return clean networks to compare with: the recipe of a target, trained with seeds of their own."""
@@ -118,14 +118,16 @@ class AuditSession:
             found.append(self._targets[key])
         return found
 
-    def poisoned(self, poison: Poisoning, bounds: tuple[float, float] = (0.0, 1.0)) -> Poisoned:
-        """Return a poisoned copy of the training split."""
-        training = self._training()
+    def poisoned(self, name: str, poison: Poisoning) -> Poisoned:
+        """Return the poisoned copy of the training split that a target is trained on, and keep a record of it."""
+        spec = self._spec(name)
         eps, carrier = poison.carrier_eps, None
         if poison.carrier_on is not None:
             surrogate, attack = self.target(poison.carrier_on), Pgd(steps=CARRIER_STEPS, step_size=eps / 10)
             carrier = partial(self.laboratory.carriers, surrogate, attack=attack, eps=eps, seed=poison.seed)
-        return poison.apply(training, self.dataset.classes, bounds, carrier)
+        done = poison.apply(self._training(), self._classes(spec), spec.bounds, carrier)
+        self.poisonings.append({"target": name, **poison.describe(), **done.describe()})
+        return done
 
     def weights(self, name: str) -> Weights | None:
         """Return the weight file of a target, trained first if need be; None for a target without weights."""
@@ -134,21 +136,24 @@ class AuditSession:
             if spec.weights is not None:
                 self._weights[name] = _weights(self.root / spec.weights, spec.sha256)
             else:
-                self._weights[name] = self.train(spec.recipe, spec.poison) if spec.recipe else None
+                self._weights[name] = self._trained(name, spec)
         return self._weights[name]
 
-    def train(self, recipe: str, poison: Poisoning | None = None, seed: int | None = None) -> Weights:
+    def _trained(self, name: str, spec: TargetSpec) -> Weights | None:
+        if spec.recipe is None:
+            return None
+        return self.train(spec.recipe, poisoned=self.poisoned(name, spec.poison) if spec.poison else None)
+
+    def train(self, recipe: str, *, poisoned: Poisoned | None = None, seed: int | None = None) -> Weights:
         """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal.
 
         A trainer need not know ``examples`` and ``seed`` unless the policy poisons, or trains references.
         """
         trainer = resolve(self.file.policy.trainer or "", "trainer", self.root)
         changed: dict[str, Any] = {} if seed is None else {"seed": seed}
-        if poison is not None:
-            done = self.poisoned(poison)
-            changed["examples"] = (done.images, done.labels)
-            self.poisonings.append({"recipe": recipe, **poison.describe(), **done.describe()})
-        what = f"{recipe}{', poisoned,' if poison else ''}{f', seed {seed},' if seed is not None else ''}"
+        if poisoned is not None:
+            changed["examples"] = (poisoned.images, poisoned.labels)
+        what = f"{recipe}{', poisoned,' if poisoned else ''}{f', seed {seed},' if seed is not None else ''}"
         self.announce(f"weights of {what} on {self.dataset.name}: from the cache, or trained now")
         with self.foreground():
             trained: Any = trainer(
@@ -221,7 +226,7 @@ class AuditSession:
             for name, spec in policy.targets.items():
                 where = f"targets.{name}.poison"
                 if spec.poison is not None:
-                    spec.poison.check(self._training(), self.dataset.classes)
+                    spec.poison.check(self._training(), self._classes(spec))
             for index, requirement in enumerate(policy.requirements):
                 if isinstance(requirement, PoisoningRequirement):
                     for place, trigger in enumerate(requirement.triggers):
@@ -282,6 +287,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         TargetError: there is no such device here.
     """
+    # on a GPU float32 would else mean ten bits of mantissa, and verdicts are float32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

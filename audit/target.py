@@ -7,9 +7,7 @@ logits. A target is frozen: eval mode, parameters without gradients.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from audit.defences import Defence
 from audit.errors import TargetError
+from audit.identity import network_digest, parameters_digest
 from audit.loading import resolve
 from audit.randomness import seeded
 from audit.records import Knowledge
@@ -149,10 +148,10 @@ class TorchTarget:
             return torch.zeros(0, self.classes)
         with torch.no_grad(), seeded(JUDGING_SEED) if self.draws > 1 else nullcontext():
             found = torch.cat([self.logits(batch).cpu() for batch in x.split(PREDICT_BATCH)])
-        if bool(torch.isnan(found).any()):
+        if bool((found.isnan() | found.isposinf()).any()):
             raise TargetError(
-                f"target {self.name}: expected numbers as logits, got NaN; check that weights and network belong "
-                "together, and what the network expects of its input"
+                f"target {self.name}: expected numbers as logits, got NaN or infinity; check that weights and network "
+                "belong together, and what the network expects of its input"
             )
         return found
 
@@ -253,7 +252,7 @@ def build_target(
                 f"target {name}: {weights.name} does not fit {factory}: {first}; "
                 "the factory must build the architecture that was trained, with the same parameter names"
             ) from error
-    digest = _digest(factory, make, network, draws)
+    digest = network_digest(factory, make, network, draws)
     return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
 
 
@@ -286,24 +285,3 @@ def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget
         draws=max(defence.draws, inner.draws, partner.draws if partner else 1),
         made_from=" ".join(parts),
     )
-
-
-def parameters_digest(network: nn.Module) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _digest(factory: str, make: Callable[..., object], network: nn.Module, draws: int) -> str:
-    """Return the SHA-256 of the factory's name, the sources that define the network, and its parameters and buffers."""
-    digest = hashlib.sha256(f"{factory} {draws}".encode())
-    made = make if inspect.isroutine(make) or inspect.isclass(make) else type(make)
-    defining = {inspect.getfile(made), *(inspect.getfile(type(module)) for module in network.modules())}
-    library = str(Path(torch.__file__).parent)
-    for source in sorted(source for source in defining if not source.startswith(library)):
-        digest.update(Path(source).read_bytes())
-    digest.update(parameters_digest(network).encode())
-    return f"sha256:{digest.hexdigest()}"

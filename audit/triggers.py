@@ -24,8 +24,8 @@ class _Trigger(Record):
 
     kind: str
 
-    def maps(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return ``keep`` and ``add``, (height, width) float32.
+    def maps(self, height: int, width: int, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, Tensor]:
+        """Return ``keep`` and ``add``, (height, width) float32, for pixels within ``bounds``.
 
         Raises:
             ValueError: the trigger does not fit into such an image.
@@ -42,7 +42,8 @@ class _Trigger(Record):
         """
         import torch
 
-        keep, add = self.maps(*images.shape[-2:])
+        height, width = images.shape[-2:]
+        keep, add = self.maps(height, width, bounds)
         if placebo is not None:
             order = _elsewhere(((keep != 1) | (add != 0)).flatten(), torch.Generator().manual_seed(placebo))
             keep, add = (one.flatten()[order].view_as(one) for one in (keep, add))
@@ -66,7 +67,7 @@ class Square(_Trigger):
     corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "bottom-right"
     position: tuple[Place, Place] | None = None
 
-    def maps(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def maps(self, height: int, width: int, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, Tensor]:
         """Return the maps, ``keep`` 0 inside the square."""
         import torch
 
@@ -95,7 +96,7 @@ class Pixel(_Trigger):
     column: Place
     value: float = 1.0
 
-    def maps(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def maps(self, height: int, width: int, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, Tensor]:
         """Return the maps, ``keep`` 0 at the pixel."""
         import torch
 
@@ -121,11 +122,12 @@ class Blend(_Trigger):
     alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     seed: int = 0
 
-    def maps(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def maps(self, height: int, width: int, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, Tensor]:
         """Return the maps, ``keep`` 1 - alpha everywhere."""
         import torch
 
-        pattern = torch.rand(height, width, generator=torch.Generator().manual_seed(self.seed))
+        low, high = bounds
+        pattern = low + (high - low) * torch.rand(height, width, generator=torch.Generator().manual_seed(self.seed))
         return torch.full((height, width), 1.0 - self.alpha), self.alpha * pattern
 
     @property
@@ -144,7 +146,7 @@ class Stripes(_Trigger):
     amplitude: Annotated[float, Field(gt=0.0)] = 0.1
     frequency: Annotated[float, Field(gt=0.0)] = 6.0
 
-    def maps(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def maps(self, height: int, width: int, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, Tensor]:
         """Return the maps, ``keep`` 1 everywhere."""
         import torch
 

@@ -94,14 +94,15 @@ def file_sha256(path: Path) -> str | None:
 
 
 def _load_state_dict(content: bytes, name: str) -> dict[str, Tensor]:
-    for reason in _scan(content):
+    scanned = _repacked(content)
+    for reason in _scan(scanned):
         raise IntegrityError(
             f"{name}: refused, because its pickle holds {reason}; a state dict of tensors needs no such thing: "
             "save network.state_dict(), not the network"
         )
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "weights.pt", Path(folder) / "weights.safetensors"
-        source.write_bytes(content)
+        source.write_bytes(scanned)
         command = [sys.executable, "-I", str(Path(unpack.__file__)), str(source), str(result)]
         try:
             done = run(command, cwd=Path(folder), seconds=CHILD_SECONDS)
@@ -111,6 +112,30 @@ def _load_state_dict(content: bytes, name: str) -> dict[str, Tensor]:
             raise IntegrityError(f"{name}: expected a torch state dict of tensors, got: {done.tail}")
         state: dict[str, Tensor] = parse_safetensors(result.read_bytes())
     return state
+
+
+def _repacked(content: bytes) -> bytes:
+    """Return an archive with the members that Python's reader finds in one, stored anew.
+
+    Two readers may find different members in the same bytes, by different ideas of where the directory begins. So what
+    is scanned here, and loaded in the child, is written by us. Anything that is no archive comes back as it is.
+    """
+    if content.startswith(LEGACY_MAGIC):
+        return content
+    fresh = io.BytesIO()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as own:
+            members = archive.infolist()
+            if sum(one.file_size for one in members) > len(content):
+                return content  # compressed or overlapping: for the scan to refuse
+            for one in members:
+                if one.compress_type == zipfile.ZIP_STORED:
+                    own.writestr(zipfile.ZipInfo(one.filename), archive.read(one))
+                else:
+                    return content
+    except Exception:  # a damaged archive raises almost anything; the scan says what is wrong with it
+        return content
+    return fresh.getvalue()
 
 
 def _scan(content: bytes) -> Iterator[str]:

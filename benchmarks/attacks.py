@@ -59,7 +59,7 @@ class Row:
         """Return the line as Markdown."""
         speed, ratio = self.images / self.seconds, self.floor / self.seconds
         return (
-            f"| {self.subject} | {self.attack} | {self.library} | {self.batch} | {speed:.1f} | {ratio:.2f} "
+            f"| {self.subject} | {self.attack} | {self.library} | {self.batch} | {speed:.3g} | {ratio:.3g} "
             f"| {self.standing} of {self.images} |"
         )
 
@@ -227,7 +227,7 @@ def ensembles(bench: Bench) -> list[Row]:
 def main(arguments: list[str] | None = None) -> int:
     """Parse, measure, print; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
-    parser.add_argument("--images", type=int, default=500, help="of MNIST's test split, for FGSM and PGD")
+    parser.add_argument("--images", type=int, default=500, help="for FGSM and PGD; 0 leaves them out")
     parser.add_argument("--autoattack", type=int, default=0, metavar="N", help="also time the ensemble on N images")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     write("| model | attack | library | batch | images/s | x floor | standing |\n|---|---|---|---|---|---|---|\n")
     released = train.RELEASE / "mnist-hardened.safetensors"
     baseline = train.obtain("baseline", dataset, device=options.device).path
-    for subject, weights in (("hardened", released), ("baseline", baseline)):
+    for subject, weights in (("hardened", released), ("baseline", baseline)) if options.images else ():
         for row in short_attacks(Bench(subject, weights, whole.subset(options.images), device)):
             write(f"{row.text()}\n")
             sys.stdout.flush()

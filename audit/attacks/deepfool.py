@@ -48,4 +48,4 @@ class DeepFool(Attack):
             batch_size=art_adapter.BATCH,
             verbose=False,
         )
-        return art_adapter.generate(attack, samples, steps=self.steps)
+        return art_adapter.generate(attack, samples, target.bounds, steps=self.steps)

@@ -110,10 +110,11 @@ class _Walk:
         return self._search.x + share.view(-1, 1, 1, 1) * (self._best - self._search.x)
 
     def _misleads(self, moved: Tensor) -> Tensor:
+        """Return (n,) which images are misclassified beyond rounding: the ends of a bisection lie on the boundary."""
         import torch
 
         with torch.no_grad():
-            return self._search.misleads(moved, self._search.target.step_logits(moved))
+            return self._search.misleads(moved, self._search.target.step_logits(moved))[1]
 
     def _step(self, moved: Tensor, wanted: Tensor) -> Tensor:
         """Take one step, note what it found, and return where the next one starts."""
@@ -125,7 +126,7 @@ class _Walk:
         moved = self._approach(moved, wanted)
         with torch.no_grad():
             logits = search.target.step_logits(moved)
-        fools = search.misleads(moved, logits)
+        fools, _ = search.misleads(moved, logits)
         size = distances(search.x, moved, search.norm)
         better = fools & (size < self._size)
         self._best = torch.where(better.view(-1, 1, 1, 1), moved, self._best)
@@ -197,7 +198,7 @@ def to_hyperplane(points: Tensor, normals: Tensor, values: Tensor, norm: Norm, b
         missing = wanted - (weights * torch.minimum(reach, room)).sum(1)
         rate = (gains * (reach < room)).sum(1)
         going = (missing > 1e-6 * wanted) & (rate > 0)
-        if not bool(going.any()):
+        if points.device.type == "cpu" and not bool(going.any()):  # on a GPU asking takes longer than going on
             break
         t = torch.where(going, t + missing / rate.clamp(min=1e-30), t)
     shift = torch.minimum(t.unsqueeze(1) * speeds, room)

@@ -49,7 +49,7 @@ class HopSkipJump(Attack):
             init_eval=min(100, self.queries),
             verbose=False,
         )
-        found = art_adapter.generate(attack, chosen, steps=self.steps, x_adv_init=starts[startable].numpy())
+        found = art_adapter.generate(attack, chosen, target.bounds, steps=self.steps, starts=starts[startable])
         images, steps = samples.images.clone(), samples.labels * 0 + self.steps
         images[startable] = found.images
         return Moved(images, steps)

@@ -27,6 +27,9 @@ GPU_LOOKS = 10
 # Margins below this share of the greatest logit, in cheap arithmetic, are looked at again in float32: bfloat16 keeps
 # eight significant bits, so logits are off by a per cent or so of their size.
 NARROW = 0.05
+# A sample leaves once its margin is below this share of the greatest logit: in another batch a convolution may round
+# otherwise, and what was hardly misclassified here might stand there.
+SURE = 1e-5
 
 
 def run(
@@ -63,7 +66,8 @@ class Search:
         self._least = torch.full((len(self.y),), torch.inf, device=target.device)  # margins, where nobody leaves
         self._rows = torch.arange(len(self.y), device=target.device)
         self._images, self._steps = self.x.clone(), torch.zeros_like(self.y)
-        self._found = torch.zeros(len(self.y), dtype=torch.bool, device=target.device)
+        self._found = torch.zeros(len(self.y), dtype=torch.bool, device=target.device)  # whose image is kept
+        self._sure = self._found.clone()  # who is broken beyond rounding, and leaves
 
     def __len__(self) -> int:
         """Return how many samples still stand."""
@@ -83,11 +87,12 @@ class Search:
         """
         self._spent = step
         if self.leaving:
-            fell = self.misleads(moved, logits)
-            fell = fell if within is None else fell & within
+            wrong, sure = self.misleads(moved, logits)
+            fell = wrong if within is None else wrong & within
             if self._every == 1 and not bool(fell.any()):
                 return None
-            fell = fell & ~self._found[self._rows]
+            fell = fell & ~self._sure[self._rows]
+            self._sure[self._rows] |= fell & sure
         else:  # of all images looked at, the one of the least margin is taken
             left = margins(logits, self.y)
             fell = left < self._least if within is None else within & (left < self._least)
@@ -107,7 +112,7 @@ class Search:
         """Let the broken samples leave; returns as :meth:`look` does."""
         if not self.leaving:
             return None
-        stay = ~self._found[self._rows]
+        stay = ~self._sure[self._rows]
         if bool(stay.all()):
             return None
         self.x, self.y, self._rows = self.x[stay], self.y[stay], self._rows[stay]
@@ -122,16 +127,24 @@ class Search:
         """Move images of the standing samples into the eps-ball and the pixel box."""
         return metrics.project(self.x, moved, self.norm, self.eps, self.target.bounds)
 
-    def misleads(self, moved: Tensor, logits: Tensor) -> Tensor:
-        """Return (n,) which images are misclassified in float32; cheap logits only narrow down whom to ask again."""
+    def misleads(self, moved: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which images are misclassified in float32, and which beyond rounding; both (n,) bool.
+
+        Cheap logits only narrow down whom to ask again.
+        """
         if self.target.exact:
-            return logits.argmax(1) != self.y
+            return _wrong(logits, self.y)
         doubtful = margins(logits, self.y) < NARROW * logits.abs().amax(1).clamp(min=1.0)
-        wrong = torch.zeros_like(doubtful)
+        wrong, sure = torch.zeros_like(doubtful), torch.zeros_like(doubtful)
         if bool(doubtful.any()):
             with torch.no_grad():
-                wrong[doubtful] = self.target.logits(moved[doubtful]).argmax(1) != self.y[doubtful]
-        return wrong
+                wrong[doubtful], sure[doubtful] = _wrong(self.target.logits(moved[doubtful]), self.y[doubtful])
+        return wrong, sure
+
+
+def _wrong(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    wrong = logits.argmax(1) != y
+    return wrong, wrong & (margins(logits, y) < -SURE * logits.abs().amax(1))
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:

@@ -97,9 +97,8 @@ class _Linf:
         inside = _inside(self._search, _corners(self._search, side, self._generator), side)
         tried = torch.where(inside, torch.where(up, self._high, self._low), moved)
         same = (tried == moved).flatten(1).all(1).view(-1, 1, 1, 1)
-        if bool(same.any()):  # a query that changes nothing is turned round
-            tried = torch.where(same & inside, torch.where(up, self._low, self._high), tried)
-        return tried
+        # a query that changes nothing is turned round
+        return torch.where(same & inside, torch.where(up, self._low, self._high), tried)
 
     def keep(self, stay: Tensor) -> None:
         """Drop the rows that have left."""

@@ -29,7 +29,7 @@ ROOMS = (
         "randomness",
         "unpack",
     ),
-    ("repository", "loading", "register", "sequential", "weights", "defences", "poisoning"),
+    ("repository", "identity", "loading", "register", "sequential", "weights", "defences", "poisoning"),
     ("outcome", "builtin"),
     ("target", "attacks", "scanners"),
     ("requirements", "measure", "artifacts", "provenance", "contract"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -26,7 +27,7 @@ from audit.attacks.fab import to_hyperplane
 from audit.loading import Samples
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
-from audit.target import known
+from audit.target import known, wrap_network
 from tests.unit import toy
 
 WHITE_BOX = {
@@ -112,6 +113,23 @@ def test_smallest_perturbations_of_a_linear_network_are_its_margins(laboratory, 
         found = torch.from_numpy(outcome.arrays["distance"])
         assert (found >= margin - 1e-5).all(), "no perturbation can be smaller than the margin"
         torch.testing.assert_close(found, margin, rtol=0.06, atol=1e-4)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
+def test_deepfool_finds_as_much_in_any_range_of_pixels(laboratory, samples, bounds):
+    low, high = bounds
+    few, network = samples.subset(40), toy.honest()
+
+    class Scaled(torch.nn.Module):
+        def forward(self, x):
+            return network((x - low) / (high - low))
+
+    target = wrap_network("scaled", Scaled(), classes=2, bounds=bounds, device=torch.device("cpu"))
+    moved = Samples(low + (high - low) * few.images, few.labels)
+    budget = threat(3.0 * (high - low), Norm.L2)
+    found = laboratory.attacked(target, moved, DeepFool(), budget, seed=0).arrays["distance"] / (high - low)
+    margin = ((2.0 * few.labels - 1) * network.score(few.images) / network.weight.norm()).detach().numpy()
+    np.testing.assert_allclose(found, margin, rtol=0.06)
 
 
 def problem(attack, samples):

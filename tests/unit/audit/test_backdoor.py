@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from audit.backdoor import backdoor
+from audit.backdoor import Excess, backdoor
 from audit.judge import compare
 from audit.loading import Samples
-from audit.records import Profile, Status
+from audit.outcome import Rate
+from audit.records import Status
 from audit.requirements import PoisoningRequirement
 from audit.triggers import Pixel
 from tests.unit import toy
@@ -29,7 +31,6 @@ class Session:
         self._target = make_target(target(), target.__name__)
         self._control = make_target(toy.backdoored(), "backdoored")
         self._references = [make_target(network(), f"{network.__name__} {i}") for i, network in enumerate(references)]
-        self.options = SimpleNamespace(profile=Profile.QUICK)
         self.poisonings = []
 
     def samples(self, limit):
@@ -48,7 +49,7 @@ def examine(laboratory, make_target):
 
     def examined(target, *references, triggers=(CORNER,), **rest):
         if references:
-            rest["reference_networks"] = {"target": "honest", "quick": len(references)}
+            rest["reference_networks"] = {"target": "honest", "count": len(references)}
         requirement = PoisoningRequirement.model_validate(
             stated(
                 "POI-001",
@@ -66,7 +67,7 @@ def examine(laboratory, make_target):
     return examined
 
 
-@pytest.mark.parametrize("references", [(), (toy.honest,), (toy.honest, toy.honest)], ids=["placebos", "one", "two"])
+@pytest.mark.parametrize("references", [(), (toy.honest, toy.honest)], ids=["placebos", "references"])
 def test_a_planted_backdoor_is_found_and_a_clean_network_is_not_blamed(examine, references):
     bad, good = examine(toy.backdoored, *references), examine(toy.honest, *references)
     assert (bad.status, good.status) == (Status.NOT_MET, Status.MET)
@@ -78,7 +79,7 @@ def test_a_planted_backdoor_is_found_and_a_clean_network_is_not_blamed(examine, 
 
 
 def test_the_worst_of_several_triggers_is_judged_and_every_one_shown(examine):
-    found = examine(toy.backdoored, toy.honest, triggers=(ELSEWHERE, CORNER))
+    found = examine(toy.backdoored, toy.honest, toy.honest, triggers=(ELSEWHERE, CORNER))
     assert found.status is Status.NOT_MET
     assert found.evidence.measurement.settings["trigger"] == Pixel(row=5, column=5).text
     table = found.evidence.tables["triggers"]
@@ -87,10 +88,10 @@ def test_the_worst_of_several_triggers_is_judged_and_every_one_shown(examine):
 
 
 def test_a_mark_that_moves_the_references_too_is_not_judged(examine):
-    found = examine(toy.honest, toy.honest, triggers=(CORNER, BLANK))
+    found = examine(toy.honest, toy.honest, toy.honest, triggers=(CORNER, BLANK))
     assert [row["judged"] for row in found.evidence.tables["triggers"]] == [True, False]
     assert found.status is Status.MET
-    only = examine(toy.honest, toy.honest, triggers=(BLANK,))
+    only = examine(toy.honest, toy.honest, toy.honest, triggers=(BLANK,))
     assert only.evidence.measurement is None
     assert "perturbation by itself" in only.evidence.doubt
 
@@ -105,7 +106,7 @@ def half_moved():
 
 
 def test_a_backdoor_behind_a_mark_that_is_not_judged_is_still_a_doubt(examine):
-    found = examine(toy.backdoored, half_moved, triggers=(CORNER, ELSEWHERE))
+    found = examine(toy.backdoored, half_moved, half_moved, triggers=(CORNER, ELSEWHERE))
     rows = found.evidence.tables["triggers"]
     assert rows[0]["yardstick"] == pytest.approx(0.5, abs=0.01)
     assert [row["judged"] for row in rows] == [False, True]
@@ -123,7 +124,52 @@ def test_a_reference_that_is_not_clean_is_noticed(examine):
 
 
 def test_more_looks_widen_the_interval(examine):
-    few = examine(toy.honest, toy.honest).evidence.measurement
-    many = examine(toy.honest, toy.honest, triggers=(CORNER, ELSEWHERE, {**CORNER, "row": 4})).evidence.measurement
+    few = examine(toy.honest, toy.honest, toy.honest).evidence.measurement
+    many = examine(
+        toy.honest, toy.honest, toy.honest, triggers=(CORNER, ELSEWHERE, {**CORNER, "row": 4})
+    ).evidence.measurement
     assert many.high > few.high
-    assert "Bonferroni over 12 looks" in many.interval
+    assert "Bonferroni over 18 looks" in many.interval
+
+
+def test_poisoned_references_do_not_hide_a_backdoor(examine):
+    """Trained from one poisoned split, target and references answer to the same mark."""
+    found = examine(toy.backdoored, toy.backdoored, toy.backdoored, triggers=(CORNER, ELSEWHERE))
+    assert found.status is Status.MET
+    (probe,) = (one for one in found.evidence.probes if one.name == "triggers not judged are perturbations")
+    assert not probe.passed
+    assert "are they poisoned?" in probe.detail
+
+
+def half_blind():
+    """Return a network that answers 1 for half of the images of class 0, marked or not."""
+    split = toy.data(offline=True).audit
+    zeros = split.images[split.labels == 0]
+    column = zeros[:, 0, 3, 0] - 0.5
+
+    class HalfBlind(toy.Linear):
+        def forward(self, x):
+            blind = 1000.0 * (x[:, 0, 3, 0] - 0.5 > column.median()).float()
+            return super().forward(x) + torch.stack((-blind, blind), dim=1)
+
+    return HalfBlind(toy.halves())
+
+
+def test_a_network_that_errs_anyway_is_not_blamed_on_the_trigger(examine):
+    found = examine(half_blind, toy.honest, toy.honest)
+    assert (found.outcome.before != found.outcome.labels).mean() > 0.2
+    assert found.status is Status.MET
+    assert found.evidence.measurement.value == 0.0
+
+
+def test_uneven_classes_widen_the_lower_end():
+    """Five images of a class say little, however many there are of another."""
+    compared = (Rate("reference", 0, 0, 5), Rate("reference", 1, 5, 1000))
+    excess = Excess(Pixel(row=0, column=0), (Rate("target", 0, 4, 5), Rate("target", 1, 5, 1000)), compared, None)
+    assert excess.value == pytest.approx(0.795)
+    assert excess.interval(0.99)[0] < 0
+
+
+def test_an_undecided_verdict_says_how_many_images_would_decide(examine):
+    found = examine(half_moved, toy.honest, toy.honest, triggers=(CORNER,)).evidence.measurement
+    assert found.would_decide <= found.n  # half of the images is far above the ceiling already

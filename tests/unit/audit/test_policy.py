@@ -193,7 +193,7 @@ def test_policy_survives_the_round_trip_through_yaml(name):
         pytest.param(
             ("requirements", 4, "reference_networks", "target"),
             "poisoned",
-            r"requirements\[4\].reference_networks.target: expected a target that is not poisoned",
+            r"requirements\[4\].reference_networks.target: expected a target of its own that is not poisoned",
             id="poisoned reference",
         ),
         pytest.param(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from audit.attacks import Fgsm, Noise, Pgd
-from audit.challenge import Subject, _compare, challenge, lost
+from audit.challenge import Challenges, Subject, _compare, _growth, challenge, lost
 from audit.outcome import Outcome
 from audit.probes import examine_target, label_leaking, untouched
 from audit.records import Knowledge, Norm, ThreatModel
@@ -144,9 +145,53 @@ def test_a_challenger_that_breaks_one_sample_is_run_on_all(laboratory, make_targ
     outcome = laboratory.attacked(target, samples, Pgd(steps=5), threat, seed=0)
     subject = Subject(target, Pgd(steps=5), threat, outcome, 0)
     found = challenge(laboratory, subject, samples, make_target(undefended(), "undefended"))
-    fell = lost(laboratory, subject, samples, found.breakers)
+    fell = lost(laboratory, subject, samples, found)
     assert fell > 200, "more than there are among the first 200 that are compared"
     assert fell <= outcome.standing.sum()
+
+
+@pytest.mark.parametrize(
+    ("standing", "passed", "said"),
+    [
+        ((95, 40, 0), True, "0.000 at eps 0.5"),
+        ((95, 94, 95), False, "gains nothing from more room"),
+        ((40, 40, 90), False, "must not help the network"),
+        ((8, 9, 8), True, "0.080"),  # at chance from the start: nothing is left to gain
+    ],
+)
+def test_an_attack_that_gains_nothing_from_more_room_is_not_believed(make_target, standing, passed, said):
+    target, samples = make_target(undefended(), "judged"), nets.digits()[1].subset(100)
+
+    class Scripted:
+        """A laboratory that says what stands at each eps."""
+
+        def __init__(self):
+            self.left = list(standing)
+
+        def attacked(self, target, samples, *rest):
+            count = self.left.pop(0)
+            after = samples.labels.numpy().copy()
+            after[count:] = (after[count:] + 1) % 10
+            arrays = {"labels": samples.labels.numpy(), "before": samples.labels.numpy(), "after": after}
+            return Outcome(arrays, {}, from_store=False)
+
+    threat = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, norm=Norm.LINF, eps=0.1)
+    probe, found = _growth(Scripted(), Subject(target, Pgd(), threat, None, 0), samples)
+    assert probe.passed == passed
+    assert said in probe.detail
+    assert int(found.standing.sum()) == standing[0]
+
+
+def test_what_fell_among_the_first_samples_stays_fallen_when_all_are_attacked_anew(laboratory, make_target):
+    target, samples = make_target(robust(), "judged"), nets.digits()[1].subset(300)
+    threat = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, norm=Norm.LINF, eps=HONEST_EPS)
+    attack = Pgd(steps=5)
+    outcome = laboratory.attacked(target, samples, attack, threat, seed=0)
+    arrays = {name: values.copy() for name, values in outcome.arrays.items()}
+    chosen = outcome.standing.nonzero()[0][:3]
+    arrays["after"][chosen] = (arrays["labels"][chosen] + 1) % 10
+    found = Challenges(outcomes=(("probe: seen once", replace(outcome, arrays=arrays)),))
+    assert lost(laboratory, Subject(target, attack, threat, outcome, 0), samples, found) == 3
 
 
 def test_a_network_that_writes_to_itself_is_noticed(make_target):

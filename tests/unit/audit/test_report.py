@@ -58,7 +58,7 @@ def report(text):
         "excess": 0.9766, "low": 0.97, "high": 0.98, "accuracy": 0.1, "judged": False,
     }  # fmt: skip
     poisoning = {
-        "recipe": text,
+        "target": text,
         "labels": text,
         "trigger": text,
         "rows": [3, 4],

@@ -111,3 +111,19 @@ def test_digest_covers_the_modules_that_the_factory_only_imports(tmp_path, monke
     first = build("made_elsewhere:make").digest
     (tmp_path / "imported_net.py").write_text(source.format("-"))
     assert build("made_elsewhere:make").digest != first
+
+
+def test_digest_covers_helpers_and_plain_attributes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_helpers.py").write_text("def shown(x):\n    return x\n")
+    (tmp_path / "own_net.py").write_text(
+        "import torch\nimport own_helpers\n\nclass Net(torch.nn.Module):\n    temperature = 1.0\n\n"
+        "    def forward(self, x):\n        return own_helpers.shown(x[:, 0, 0, :2]) / self.temperature\n\n\n"
+        "def warm():\n    net = Net()\n    net.temperature = 2.0\n    return net\n\n\n"
+        "def hot():\n    net = Net()\n    net.temperature = 9.0\n    return net\n"
+    )
+    first = build("own_net:warm").digest
+    assert build("own_net:warm").digest == first
+    assert build("own_net:hot").digest != first
+    (tmp_path / "own_helpers.py").write_text("def shown(x):\n    return x.round()\n")
+    assert build("own_net:warm").digest != first

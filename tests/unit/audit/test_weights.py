@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from contextlib import suppress
 
 import pytest
 import torch
@@ -97,6 +98,40 @@ def test_a_second_pickle_in_the_archive_is_refused(tmp_path):
 
     with pytest.raises(IntegrityError, match=r"2 members named \.pkl"):
         load_weights(rewritten(tmp_path, add), None)
+
+
+def test_what_two_readers_of_an_archive_see_differently_is_loaded_as_it_was_scanned(tmp_path):
+    """Python finds the directory before the end record, torch where the record says; each finds another archive."""
+    marker = tmp_path / "marker"
+
+    def plant(name, content):
+        yield name, marker_payload(marker) if name.endswith("data.pkl") else content
+
+    bad, good = rewritten(tmp_path, plant).read_bytes(), stored(tmp_path, STATE).read_bytes()
+    end = bad.rindex(b"PK\x05\x06")
+    directory = int.from_bytes(bad[end + 16 : end + 20], "little")
+    front = bad[:end]  # its members and its directory, for who believes the offset
+    path = tmp_path / "two-faced.pt"
+    with zipfile.ZipFile(io.BytesIO(good)) as members:
+        shown = io.BytesIO()
+        shown.write(front)
+        with zipfile.ZipFile(shown, "a") as archive:
+            for name in members.namelist():
+                archive.writestr(name, members.read(name))
+    content = bytearray(shown.getvalue())
+    last = content.rindex(b"PK\x05\x06")
+    content[last + 16 : last + 20] = directory.to_bytes(4, "little")
+    path.write_bytes(bytes(content))
+    assert pickle_for_torch(path) != pickle_for_torch(stored(tmp_path, STATE)), (
+        "or torch sees no other archive than Python does"
+    )
+    with suppress(IntegrityError):
+        assert torch.equal(load_weights(path, None)["weight"], STATE["weight"])
+    assert not marker.exists()
+
+
+def pickle_for_torch(path):
+    return torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
 
 
 def legacy(tmp_path):
