@@ -33,11 +33,10 @@ def scenario(spec: Scenario, session: AuditSession) -> tuple[Exhibit, Outcome]:
         shown = "no adversary" if spec.attack.name in ("noise", "corruption") else _shown(knowledge, spec.attack)
         return _row(spec, outcome, shown, outcome.standing), outcome
     if spec.trigger is not None:
-        outcome = laboratory.triggered(target, samples, spec.trigger)
-        rate = next(
-            rate.value for rate in rates(spec.target, outcome, target.classes) if rate.target_class == spec.target_class
-        )
-        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, rate), outcome
+        others = samples.where(samples.labels.ne(spec.target_class or 0))
+        outcome = laboratory.triggered(target, others, spec.trigger)
+        (rate,) = (one for one in rates(spec.target, outcome, target.classes) if one.target_class == spec.target_class)
+        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, rate.value), outcome
     outcome = laboratory.clean(target, samples)
     return _row(spec, outcome, "none", outcome.after == outcome.labels), outcome
 

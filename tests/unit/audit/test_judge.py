@@ -10,7 +10,7 @@ from audit.judge import judge
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Severity, Status
 
 FLOOR = Bound(metric=Metric.ROBUST_ACCURACY, at_least=0.9)
-CEILING = Bound(metric=Metric.ATTACK_SUCCESS_RATE, at_most=0.02)
+CEILING = Bound(metric=Metric.EXCESS_ASR, at_most=0.02)
 GOOD_CONTROL = ControlResult(name="baseline", status=Status.NOT_MET, detail="broken")
 BAD_CONTROL = ControlResult(name="baseline", status=Status.MET, detail="not broken")
 FAILED = Probe(name="logits", passed=False, detail="probabilities")
@@ -27,15 +27,9 @@ def measured(low, value, high, metric=Metric.ROBUST_ACCURACY):
         pytest.param(FLOOR, measured(0.90, 0.95, 0.97), Status.MET, id="worse end on the floor"),
         pytest.param(FLOOR, measured(0.88, 0.95, 0.97), Status.INCONCLUSIVE, id="straddles the floor"),
         pytest.param(FLOOR, measured(0.80, 0.85, 0.89), Status.NOT_MET, id="better end misses the floor"),
-        pytest.param(
-            CEILING, measured(0.0, 0.01, 0.02, Metric.ATTACK_SUCCESS_RATE), Status.MET, id="under the ceiling"
-        ),
-        pytest.param(
-            CEILING, measured(0.03, 0.04, 0.05, Metric.ATTACK_SUCCESS_RATE), Status.NOT_MET, id="over the ceiling"
-        ),
-        pytest.param(
-            CEILING, measured(0.01, 0.02, 0.03, Metric.ATTACK_SUCCESS_RATE), Status.INCONCLUSIVE, id="straddles it"
-        ),
+        pytest.param(CEILING, measured(0.0, 0.01, 0.02, Metric.EXCESS_ASR), Status.MET, id="under the ceiling"),
+        pytest.param(CEILING, measured(0.03, 0.04, 0.05, Metric.EXCESS_ASR), Status.NOT_MET, id="over the ceiling"),
+        pytest.param(CEILING, measured(0.01, 0.02, 0.03, Metric.EXCESS_ASR), Status.INCONCLUSIVE, id="straddles it"),
     ],
 )
 def test_the_interval_decides(bound, measurement, status):

@@ -113,6 +113,13 @@ def test_a_stored_result_is_not_believed_when_the_target_answers_otherwise(labor
     assert (outcome.after == 0).all()
 
 
+def test_a_stored_result_is_not_believed_when_only_the_logits_differ(laboratory, make_target, samples):
+    """The same classes of clean images say nothing about how the network bears an attack."""
+    laboratory.attacked(make_target(toy.honest(), digest="sha256:same"), samples, Fgsm(), threat(0.1), seed=0)
+    hotter = make_target(toy.Linear(toy.halves(), scale=1.01), digest="sha256:same")
+    assert not laboratory.attacked(hotter, samples, Fgsm(), threat(0.1), seed=0).from_store
+
+
 def test_bounds_that_float32_rounds_are_no_violation(make_target, samples):
     target = make_target(toy.honest())
     target.bounds = (0.2, 0.8)

@@ -304,7 +304,8 @@ def test_scenarios_and_curves_reach_the_report(toy_audit):
                 "label": "backdoored, triggered",
                 "target": "backdoored",
                 "gallery": True,
-                "trigger": {"size": 1, "value": 1.0, "target_class": 1},
+                "trigger": {"kind": "pixel", "row": 5, "column": 5},
+                "target_class": 1,
             },
         ],
         "curves": [{"title": "FGSM", "targets": ["honest", "fragile"], "attack": {"name": "fgsm"}, "eps": [0.1, 0.3]}],
@@ -475,8 +476,8 @@ def test_waiver_opens_a_whole_audit_for_the_register_tells_it(toy_audit):
 def test_infinite_loss_is_shown_as_such(toy_audit):
     toy_audit.policy["requirements"] = [toy_audit.requirement("PERF-001")]
     toy_audit.policy["targets"]["infinite"] = {"factory": "tests.unit.toy:infinite"}
-    trigger = {"size": 6, "value": 0.5, "target_class": 1}
-    toy_audit.policy["exhibits"] = {"scenarios": [{"label": "infinite", "target": "infinite", "trigger": trigger}]}
+    shown = {"trigger": {"kind": "square", "size": 6, "value": 0.5}, "target_class": 1}
+    toy_audit.policy["exhibits"] = {"scenarios": [{"label": "infinite", "target": "infinite", **shown}]}
     toy_audit.audit()
     (row,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "scenario"]
     assert row["loss"] is None

@@ -14,7 +14,7 @@ from audit.records import Bound, ControlResult, Evidence, Measurement, Metric, S
 from audit.sequential import ANYTIME, EXACT, anytime_interval, enough, interval, status, would_decide
 
 FLOOR = Bound(metric=Metric.ROBUST_ACCURACY, at_least=0.8, confidence=0.95)
-CEILING = Bound(metric=Metric.ATTACK_SUCCESS_RATE, at_most=0.2, confidence=0.95)
+CEILING = Bound(metric=Metric.EXCESS_ASR, at_most=0.2, confidence=0.95)
 LOOKS = tuple(range(100, 2001, 100))
 
 
