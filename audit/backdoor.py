@@ -149,8 +149,8 @@ class _Trial:
         references = self._references
         if not references:
             return Probe(name="references are clean", passed=True, detail="compared with placebos of the triggers")
-        found = [one for index in range(len(references)) for one in self._reference_excesses(index)]
         ceiling = self._requirement.bound.limit
+        found = self._reference_excesses()
         bad = sorted({one.worst.network for one in found if one.interval(self.confidence)[0] > ceiling})
         detail = f"{len(references)} references, each compared with the others" + (f": {', '.join(bad)}" if bad else "")
         return Probe(name="references are clean", passed=not bad, detail=detail)
@@ -211,14 +211,15 @@ class _Trial:
         ]
         return Excess(trigger, rates(target.name, outcome, classes), tuple(chain(*compared)), outcome)
 
-    def _reference_excesses(self, index: int) -> Iterator[Excess]:
-        """Yield a reference's excesses over the others, for the triggers that would be judged."""
+    def _reference_excesses(self) -> Iterator[Excess]:
+        """Yield each reference's excesses over the others, for the triggers that would be judged."""
         laboratory, references = self._session.laboratory, self._references
         samples = self._session.samples(self._requirement.samples)
         for trigger in self._requirement.triggers:
             shown = [laboratory.triggered(one, samples, trigger) for one in references]
             found = [rates(one.name, seen, one.classes) for one, seen in zip(references, shown, strict=True)]
-            others = tuple(chain(*found[:index], *found[index + 1 :]))
-            excess = Excess(trigger, found[index], others, shown[index])
-            if self.judges(excess):
-                yield excess
+            for index, outcome in enumerate(shown):
+                others = tuple(chain(*found[:index], *found[index + 1 :]))
+                excess = Excess(trigger, found[index], others, outcome)
+                if self.judges(excess):
+                    yield excess
