@@ -143,7 +143,7 @@ def _dataset(source: Any, reference: str, *, hold_out: bool) -> Dataset:
     classes = getattr(source, "classes", None) or max(int(audit.labels.max()) + 1, 2)
     if int(audit.labels.max()) >= classes:
         raise DataError(f"{reference}: audit split: expected labels in 0..{classes - 1}, got {int(audit.labels.max())}")
-    digest = getattr(source, "digest", None) or _digest(audit)
+    digest = getattr(source, "digest", None) or content_digest(audit.images, audit.labels)
     return Dataset(getattr(source, "name", None) or reference, classes, digest, audit, training, fitting, source)
 
 
@@ -166,9 +166,10 @@ def _samples(split: Any, where: str) -> Samples:
     return Samples(images.float().contiguous(), labels.long())
 
 
-def _digest(samples: Samples) -> str:
-    digest = hashlib.sha256(samples.images.numpy().tobytes())
-    digest.update(samples.labels.numpy().tobytes())
+def content_digest(images: Tensor, labels: Tensor) -> str:
+    """Return the SHA-256 of images and labels as they lie in memory."""
+    digest = hashlib.sha256(images.numpy().tobytes())
+    digest.update(labels.numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -113,6 +112,8 @@ class Poisoning(Record):
         """
         import torch
 
+        from audit.loading import content_digest
+
         self.check(samples, classes)
         generator = torch.Generator().manual_seed(self.seed)
         candidates = torch.nonzero(self._candidates(samples)).flatten()
@@ -123,7 +124,9 @@ class Poisoning(Record):
         if self.trigger is not None:
             images[rows] = self.trigger.stamp(images[rows], bounds)
         labels[rows] = self._relabelled(labels[rows], classes, generator)
-        return Poisoned(images, labels, rows, _digest(samples.images, samples.labels), _digest(images, labels))
+        return Poisoned(
+            images, labels, rows, content_digest(samples.images, samples.labels), content_digest(images, labels)
+        )
 
     def _candidates(self, samples: Samples) -> Tensor:
         """Return (N,) bool, which samples may be chosen."""
@@ -167,9 +170,3 @@ class Poisoned:
     def describe(self) -> dict[str, Any]:
         """Return what was done as plain data: which rows of how many, and the digests."""
         return {"rows": self.rows.tolist(), "n": len(self.labels), "before": self.before, "after": self.after}
-
-
-def _digest(images: Tensor, labels: Tensor) -> str:
-    digest = hashlib.sha256(images.numpy().tobytes())
-    digest.update(labels.numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
