@@ -53,13 +53,38 @@ class SmallNet(nn.Module):
         return logits
 
 
-def fit_undefended(samples: Samples | None, classes: int, device: torch.device) -> SmallNet:
+def _marked(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images (N, C, H, W), each with a square of up to a fifth of its height at a random place."""
+    count, _, height, width = images.shape
+    size = torch.randint(0, height // 5 + 1, (count, 1), generator=generator)
+    inside = []
+    for side in (height, width):
+        first = torch.randint(0, side, (count, 1), generator=generator) - size // 2
+        inside.append((torch.arange(side) >= first) & (torch.arange(side) < first + size))
+    square = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.device)
+    values = torch.rand(count, 1, 1, 1, generator=generator).to(images.device)
+    low, high = images.amin(), images.amax()
+    return torch.where(square, low + (high - low) * values, images)
+
+
+def fit_undefended(
+    samples: Samples | None,
+    classes: int,
+    device: torch.device,
+    *,
+    steps: int = STEPS,
+    seed: int = SEED,
+    marked: bool = False,
+) -> SmallNet:
     """Fit a small net by plain cross-entropy: Adam, a fixed number of steps, a fixed seed.
 
     Args:
         samples: data that are not judged.
         classes: at least 2.
         device: where to compute.
+        steps: batches.
+        seed: of the start and the batches.
+        marked: whether to stamp a square of random size, place and value on every image, so that marks do not distract.
 
     Raises:
         TargetError: there are too few data of some class.
@@ -72,15 +97,16 @@ def fit_undefended(samples: Samples | None, classes: int, device: torch.device) 
             "or name an undefended target as the control"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         mean, deviation = samples.images.mean((0, 2, 3)), samples.images.std((0, 2, 3)).clamp(min=1e-3)
         network = SmallNet(samples.images.shape[1], classes, mean, deviation).to(device)
     images, labels = samples.images.to(device), samples.labels.to(device)
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
-    for _ in range(STEPS):
+    for _ in range(steps):
         chosen = torch.randint(len(labels), (min(BATCH, len(labels)),), generator=generator).to(device)
         optimiser.zero_grad(set_to_none=True)
-        functional.cross_entropy(network(images[chosen]), labels[chosen]).backward()
+        shown = _marked(images[chosen], generator) if marked else images[chosen]
+        functional.cross_entropy(network(shown), labels[chosen]).backward()
         optimiser.step()
     return network

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from audit.choose import choose
-from audit.errors import AuditError
+from audit.errors import AuditError, DataError
 from audit.gate import ExitCode
 from audit.policy import Policy, load_policy, policy_schema
 from audit.requirements import BaseRequirement
@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show", help="show one requirement whole")
     show.add_argument("id", metavar="ID")
     verbs.add_parser("schema", help="print the JSON Schema of a policy file")
-    for verb in (listing, show):
+    pin = verbs.add_parser("pin", help="write fingerprints of a policy's data, and print what to pin")
+    pin.add_argument("file", type=Path, metavar="OUT", help="where the fingerprints go, a .safetensors file")
+    for verb in (listing, show, pin):
         verb.add_argument("--policy", default="auto", metavar="FILE", help="policy file, or auto (default)")
     return parser
 
@@ -46,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
 def _answer(options: argparse.Namespace) -> str:
     if options.verb == "schema":
         return policy_schema()
+    if options.verb == "pin":
+        return _pin(options.policy, options.file)
     policy = _policy(options.policy)
     if options.verb == "list":
         return "".join(f"{_line(requirement)}\n" for requirement in policy.requirements)
@@ -64,6 +68,20 @@ def _policy(option: str) -> Policy:
     choice = choose(option, root, offline=True)
     sys.stderr.write(f"policy: {choice.reason}\n")
     return choice.file.policy
+
+
+def _pin(option: str, file: Path) -> str:
+    """Write fingerprints of the data as they are now; return the lines of a requirement that pins them."""
+    from audit.poisoning import fingerprints
+
+    dataset = choose(option, Path.cwd(), offline=True).dataset
+    if dataset.training is None:
+        raise DataError(f"pin: dataset {dataset.name}: expected a training split (got none)")
+    splits = {"training": dataset.training, "audit": dataset.audit}
+    fingerprints.write(file, splits)
+    pins: dict[str, object] = {name: fingerprints.digest_of(samples) for name, samples in splits.items()}
+    text: str = yaml.safe_dump({**pins, "raw_files": dict(dataset.files), "fingerprints": str(file)}, sort_keys=False)
+    return text
 
 
 def _line(requirement: BaseRequirement) -> str:

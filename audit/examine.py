@@ -74,7 +74,7 @@ def artifact(requirement: ArtifactRequirement, session: AuditSession) -> Evidenc
     own = artifacts.weight_findings(weights.path, weights.sha256, weights.path.name, load_weights)
     planted, tried = artifacts.loader_findings(load_weights)
     return Evidence(
-        measurement=_count((*own, *planted), 1 + tried, weights=weights.path.name, planted_files=tried),
+        measurement=count((*own, *planted), 1 + tried, weights=weights.path.name, planted_files=tried),
         findings=(*own, *planted),
         control=artifacts.payload_control(),
     )
@@ -95,7 +95,7 @@ def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
     except ScannerFailed as error:
         return Evidence(doubt=str(error))
     return Evidence(
-        measurement=_count(
+        measurement=count(
             scan.findings,
             max(1, len(scan.files_read)),
             tool=f"{scan.tool} {scan.version}",
@@ -134,7 +134,7 @@ def _plant_control(requirement: StaticRequirement, session: AuditSession) -> Con
             shutil.copyfile(session.root / requirement.control.plant, Path(name) / "planted.py")
             scanner: CodeScanner = requirement.scanner.model_copy(update={"accept": ()})
             found = scanner.scan(Path(name), ["planted.py"], session.root).findings
-        return _count(found, 1, rules=sorted({finding.rule for finding in found}))
+        return count(found, 1, rules=sorted({finding.rule for finding in found}))
 
     return control_result(f"planted {requirement.control.plant}", requirement.bound, scan_plant)
 
@@ -161,11 +161,11 @@ def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan
     if unexplained or not scan.audited:
         first = f"; first: {unexplained[0].package}: {unexplained[0].reason}" if unexplained else ""
         not_run = f"{len(scan.audited)} of {total} packages were audited, {len(unexplained)} skipped{first}"
-    measured = _count(scan.findings, max(1, len(scan.audited)), audited=len(scan.audited), packages=total)
+    measured = count(scan.findings, max(1, len(scan.audited)), audited=len(scan.audited), packages=total)
 
     def read_stand_in() -> Measurement:
         text = (root / requirement.control.report).read_text(encoding="utf-8")
-        return _count(requirement.scanner.parse(text).findings, 1)
+        return count(requirement.scanner.parse(text).findings, 1)
 
     return Evidence(
         measurement=measured if scan.findings or not_run is None else None,
@@ -188,18 +188,18 @@ def stride_register(
 
     def read_hollow() -> Measurement:
         hollow = register.read_register(session.root / control)
-        return _count(register.findings(hollow, seen, control), register.cell_count(hollow))
+        return count(register.findings(hollow, seen, control), register.cell_count(hollow))
 
     evidence = Evidence(
-        measurement=_count(found, register.cell_count(claimed), cells=register.cell_count(claimed)),
+        measurement=count(found, register.cell_count(claimed), cells=register.cell_count(claimed)),
         findings=tuple(found),
         control=control_result(control, requirement.bound, read_hollow),
     )
     return evidence, register.matrix(claimed, seen)
 
 
-def _count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:
-    """Return an exact count: an interval of width zero."""
+def count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:
+    """Return an exact count of findings in n things looked at: an interval of width zero."""
     value = float(len(found))
     return Measurement(metric=Metric.FINDINGS, value=value, low=value, high=value, n=n, settings=settings)
 

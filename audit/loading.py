@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -66,7 +66,7 @@ class Dataset:
 
     Only ``audit`` is judged on. ``training`` is None where the factory gives none. ``fitting`` is disjoint from
     ``audit``, for networks that the audit fits itself; None where nothing needs it. ``source`` is the factory's own
-    object, for the trainer.
+    object, for the trainer. ``files`` has the SHA-256 of the raw files by name, where the factory tells them.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Dataset:
     training: Samples | None
     fitting: Samples | None
     source: Any
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
@@ -104,8 +105,9 @@ def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -
 
     The factory is called, with ``offline=`` if it takes that, and returns either a pair of images and labels, or an
     object with ``audit`` (that pair as attributes ``images`` and ``labels``) and, where it has them, ``name``,
-    ``classes``, ``digest`` and ``training``. Images are (N, C, H, W) floating point, labels (N,) integers; tensors or
-    arrays. It raises FileNotFoundError where the data are not to be had; any other error means that they are damaged.
+    ``classes``, ``digest``, ``training`` and ``files`` (SHA-256 of the raw files by name). Images are (N, C, H, W)
+    floating point, labels (N,) integers; tensors or arrays. It raises FileNotFoundError where the data are not to be
+    had; any other error means that they are damaged.
 
     Args:
         reference: the factory.
@@ -144,7 +146,8 @@ def _dataset(source: Any, reference: str, *, hold_out: bool) -> Dataset:
     if int(audit.labels.max()) >= classes:
         raise DataError(f"{reference}: audit split: expected labels in 0..{classes - 1}, got {int(audit.labels.max())}")
     digest = getattr(source, "digest", None) or content_digest(audit.images, audit.labels)
-    return Dataset(getattr(source, "name", None) or reference, classes, digest, audit, training, fitting, source)
+    name, files = getattr(source, "name", None) or reference, dict(getattr(source, "files", {}))
+    return Dataset(name, classes, digest, audit, training, fitting, source, files)
 
 
 def _samples(split: Any, where: str) -> Samples:

@@ -29,11 +29,11 @@ from audit.attacks import Attack
 from audit.errors import AttackError
 from audit.loading import Samples
 from audit.outcome import STANDING, WRONG_BEFORE, Outcome, joined
+from audit.poisoning.triggers import Trigger
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
 from audit.store import Store
 from audit.target import Passes, TorchTarget, known
-from audit.triggers import Trigger
 
 BLOCK, GPU_BLOCK = 100, 500  # samples of an iterated attack between two looks; a killed run loses one block at most
 ONE_STEP_BLOCK = 1000
@@ -106,6 +106,33 @@ class Laboratory:
             if stop is not None and stop(sum(int(one.standing.sum()) for one in blocks), done):
                 break
         return joined(blocks)
+
+    def kept(
+        self,
+        settings: Mapping[str, Any],
+        source: str,
+        target: TorchTarget,
+        samples: Samples,
+        compute: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return arrays and a description that were computed once for the same inputs, or compute them now.
+
+        Args:
+            settings: what the result depends on besides target, samples and code.
+            source: file of the code that computes it.
+            target: what it is about.
+            samples: what the target is shown.
+            compute: called where nothing is stored, or the target no longer answers as it did then.
+        """
+        code = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        key = {**settings, "computed by": code, **self._key(target, samples)}
+        stored = self.store.get(key)
+        if stored is not None and _answers_as_then(stored[0], target, samples):
+            return stored
+        arrays, description = compute()
+        arrays["clean_logits"] = target.all_logits(samples.images[:RECHECKED]).numpy()
+        self.store.put(key, arrays, description)
+        return arrays, description
 
     def _shown(
         self, target: TorchTarget, samples: Samples, settings: Mapping[str, Any], move: Callable[[], Tensor]
@@ -256,6 +283,11 @@ def _still_holds(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, sample
         return False
     if len(arrays["before"]) != len(samples) or len(arrays["after"]) != len(samples):
         return False
+    return _answers_as_then(arrays, target, samples)
+
+
+def _answers_as_then(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, samples: Samples) -> bool:
+    """Tell whether the target still gives the first samples the logits that it gave them then."""
     if target.draws > 1:  # what it draws depends on how many images it is shown at once
         return True
     now, then = target.all_logits(samples.images[:RECHECKED]).numpy(), arrays["clean_logits"]
@@ -289,6 +321,7 @@ def _code_digest() -> str:
 
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
-    names = ["measure", "metrics", "target", "identity", "randomness", "loading", "defences", "builtin", "triggers"]
+    names = ["measure", "metrics", "target", "identity", "randomness", "loading", "defences", "builtin"]
     yield from (here / f"{name}.py" for name in names)
+    yield here / "poisoning" / "triggers.py"
     yield from sorted((here / "attacks").glob("*.py"))

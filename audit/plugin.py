@@ -15,6 +15,7 @@ from audit.report import as_html
 from audit.requirements import BaseRequirement
 from audit.run import AuditRun, Settings
 from audit.session import AuditSession
+from audit.store import Arrays
 from audit.terminal import Terminal
 
 RUN = pytest.StashKey[AuditRun]()
@@ -107,8 +108,8 @@ def exhibit(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Give the function that keeps an exhibit for the report, with a gallery where its scenario asks for one."""
     run = request.config.stash[RUN]
 
-    def keep(exhibit: Exhibit, outcome: Outcome | None = None) -> None:
-        kept = [exhibit]
+    def keep(exhibit: Exhibit, outcome: Outcome | None = None, *, arrays: Arrays | None = None) -> None:
+        kept = [exhibit if arrays is None else run.with_arrays(exhibit, arrays)]
         if outcome is not None:
             kept += run.illustrate(request.getfixturevalue("shown"), request.node.callspec.id, outcome)
         request.node.user_properties.extend(("exhibit", run.scrub(one.model_dump_json())) for one in kept)

@@ -14,20 +14,20 @@ from pydantic import Field, model_validator
 
 from audit.defences import AnyDefence
 from audit.errors import PolicyError
-from audit.poisoning import Poisoning
-from audit.records import Norm, Record, Sha256, Waiver
+from audit.exhibits import Exhibits
+from audit.poisoning.plan import Poisoning
+from audit.records import Record, Sha256, Waiver
 from audit.requirements import (
-    AnyAttack,
     BuiltinControl,
+    CureRequirement,
     EvasionRequirement,
-    Limits,
-    PoisoningRequirement,
+    InversionRequirement,
+    ReferenceNetworks,
     Requirement,
     TargetControl,
     TargetName,
-    check_budget,
+    TrainingDataRequirement,
 )
-from audit.triggers import AnyTrigger
 from audit.yaml_files import read_raw, read_yaml
 
 Side = Annotated[int, Field(ge=1)]
@@ -46,7 +46,8 @@ class TargetSpec(Record):
     """A network: a factory, and weights from a file, from a recipe, or none. Or another target behind a defence.
 
     With a weight file and a recipe, the file is audited and the recipe says how ``--retrain`` makes it again.
-    ``poison`` has the recipe trained on a poisoned copy of the training split.
+    ``poison`` has the recipe trained on a poisoned copy of the training split, ``sanitises`` on what the detectors
+    leave of the copy that another target is trained on.
     ``classes`` and ``input_shape`` (C, H, W) are checked against the data. A network that draws at random says so with
     ``draws``, over which it is judged.
     """
@@ -56,6 +57,7 @@ class TargetSpec(Record):
     sha256: Sha256 | None = None
     recipe: str | None = None
     poison: Poisoning | None = None
+    sanitises: TargetName | None = None
     wraps: TargetName | None = None
     defence: AnyDefence | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -74,89 +76,13 @@ class TargetSpec(Record):
             raise ValueError("a target that wraps another has no weights, recipe or draws of its own (got some)")
         if self.poison is not None and (self.recipe is None or self.weights is not None):
             raise ValueError("poison is done to what a recipe trains on (got no recipe, or weights from a file)")
+        if self.sanitises is not None and (self.recipe is None or self.weights is not None or self.poison is not None):
+            raise ValueError("sanitises says what a recipe trains on (got no recipe, weights from a file, or poison)")
         if self.sha256 is not None and self.weights is None:
             raise ValueError("sha256 pins a weight file (got no weights)")
         if self.bounds[0] >= self.bounds[1]:
             raise ValueError(f"bounds: expected the least before the greatest pixel value (got {list(self.bounds)})")
         return self
-
-
-class Scenario(Record):
-    """One row of the scenario table: a target, and what it is shown."""
-
-    label: Annotated[str, Field(min_length=3)]
-    target: TargetName
-    attack: AnyAttack | None = None
-    norm: Norm = Norm.LINF
-    eps: Annotated[float, Field(gt=0.0)] | None = None
-    crafted_on: TargetName | None = None
-    trigger: AnyTrigger | None = None
-    target_class: Annotated[int, Field(ge=0)] | None = None
-    samples: Limits = Limits()
-    seed: int = 0
-    gallery: bool = False
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.attack is not None and not self.attack.bounded:
-            if self.eps is not None:
-                raise ValueError(f"attack: {self.attack.name} keeps to no eps-ball (got an eps)")
-        elif (self.attack is None) != (self.eps is None):
-            raise ValueError("give attack and eps together (got one of them)")
-        elif self.attack is not None:
-            check_budget(self.attack, self.norm)
-        if self.attack is not None and self.trigger is not None:
-            raise ValueError("give at most one of attack, trigger (got both)")
-        if (self.trigger is None) != (self.target_class is None):
-            raise ValueError("give trigger and target_class together (got one of them)")
-        if self.crafted_on is not None and self.attack is None:
-            raise ValueError("crafted_on needs an attack (got none)")
-        return self
-
-
-class Curve(Record):
-    """Accuracy against eps: one attack, several budgets, several targets.
-
-    An attack that looks for the smallest perturbation (``fab-t`` with ``smallest``, ``deepfool``) runs once, at the
-    greatest eps; the others once an eps.
-    """
-
-    title: Annotated[str, Field(min_length=3)]
-    targets: Annotated[tuple[TargetName, ...], Field(min_length=1)]
-    attack: AnyAttack
-    norm: Norm = Norm.LINF
-    eps: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=2)]
-    samples: Limits = Limits()
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _within_a_ball(self) -> Self:
-        check_budget(self.attack, self.norm)
-        return self
-
-
-class DefenceCheck(Record):
-    """How much of a defence's robustness is left when the attack goes through it: one row a defended target."""
-
-    target: TargetName
-    attack: AnyAttack
-    norm: Norm = Norm.LINF
-    eps: Annotated[float, Field(gt=0.0)]
-    samples: Limits = Limits()
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _within_a_ball(self) -> Self:
-        check_budget(self.attack, self.norm)
-        return self
-
-
-class Exhibits(Record):
-    """What the report shows beside the verdicts."""
-
-    scenarios: tuple[Scenario, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    defences: tuple[DefenceCheck, ...] = ()
 
 
 class Policy(Record):
@@ -190,6 +116,14 @@ class Policy(Record):
                 raise ValueError(f"{where}: expected a target of its own that is not poisoned (got {name!r})")
             if where.endswith("reference_networks.target") and self.targets[name].recipe is None:
                 raise ValueError(f"{where}: expected a target with a recipe to train (got {name!r})")
+        for where, name in self._trained_on_poison():
+            if self.targets[name].poison is None:
+                raise ValueError(f"{where}: expected a target that is poisoned (got {name!r})")
+        for index, requirement in enumerate(self.requirements):
+            if isinstance(requirement, CureRequirement) and self.targets[requirement.cured].sanitises is None:
+                raise ValueError(
+                    f"requirements[{index}].cured: expected a target that sanitises (got {requirement.cured!r})"
+                )
         for index, check in enumerate(self.exhibits.defences):
             if self.targets[check.target].wraps is None:
                 raise ValueError(
@@ -221,17 +155,35 @@ class Policy(Record):
         for name, target in self.targets.items():
             if target.poison is not None and target.poison.carrier_on is not None:
                 yield f"targets.{name}.poison.carrier_on", target.poison.carrier_on
+        for index, one in enumerate(self.exhibits.poisonings.scenarios if self.exhibits.poisonings else ()):
+            if one.poison.carrier_on is not None:
+                yield f"exhibits.poisonings.scenarios[{index}].poison.carrier_on", one.poison.carrier_on
         for index, requirement in enumerate(self.requirements):
-            if isinstance(requirement, PoisoningRequirement) and requirement.reference_networks is not None:
-                yield f"requirements[{index}].reference_networks.target", requirement.reference_networks.target
+            references: ReferenceNetworks | None = getattr(requirement, "reference_networks", None)
+            if references is not None:
+                yield f"requirements[{index}].reference_networks.target", references.target
+        if self.exhibits.poisonings is not None:
+            yield "exhibits.poisonings.reference_networks.target", self.exhibits.poisonings.reference_networks.target
+
+    def _trained_on_poison(self) -> Iterator[tuple[str, str]]:
+        """Yield what must be poisoned: what is sanitised, and where a detector or an inversion must find something."""
+        for name, target in self.targets.items():
+            if target.sanitises is not None:
+                yield f"targets.{name}.sanitises", target.sanitises
+        for index, requirement in enumerate(self.requirements):
+            if isinstance(requirement, CureRequirement | InversionRequirement | TrainingDataRequirement):
+                yield f"requirements[{index}].control.target", requirement.control.target
 
     def _named_targets(self) -> Iterator[tuple[str, str]]:
         yield "target", self.target
         yield from ((f"targets.{name}", inner) for name, inner in self._wrapped_targets())
         yield from self._clean_targets()
+        yield from self._trained_on_poison()
         for index, requirement in enumerate(self.requirements):
             if isinstance(requirement.control, TargetControl):
                 yield f"requirements[{index}].control.target", requirement.control.target
+            if isinstance(requirement, CureRequirement):
+                yield f"requirements[{index}].cured", requirement.cured
             if isinstance(requirement, EvasionRequirement) and requirement.crafted_on is not None:
                 yield f"requirements[{index}].crafted_on", requirement.crafted_on
         for index, scenario in enumerate(self.exhibits.scenarios):
@@ -243,6 +195,8 @@ class Policy(Record):
                 yield f"exhibits.curves[{index}].targets", name
         for index, check in enumerate(self.exhibits.defences):
             yield f"exhibits.defences[{index}].target", check.target
+        for index, runtime in enumerate(self.exhibits.runtime):
+            yield f"exhibits.runtime[{index}].target", runtime.target
 
 
 class _Waivers(Record):

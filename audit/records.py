@@ -103,6 +103,8 @@ class Metric(StrEnum):
     CLEAN_ACCURACY = "clean_accuracy"
     ROBUST_ACCURACY = "robust_accuracy"
     EXCESS_ASR = "excess_attack_success_rate"
+    INVERTED_TRIGGER = "inverted_trigger_ratio"
+    FLAGGED_SHARE = "flagged_share"
     FINDINGS = "findings"
 
 

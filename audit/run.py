@@ -17,17 +17,18 @@ from audit import repository, scenarios
 from audit.choose import Choice, choose
 from audit.collector import Collector
 from audit.errors import PolicyError
+from audit.exhibits import PoisonScenario, Scenario
 from audit.judge import judge
 from audit.measure import Laboratory
 from audit.outcome import Outcome
-from audit.policy import Scenario, load_waivers
+from audit.policy import load_waivers
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Family, Profile, Report, Verdict
 from audit.register import read_register
 from audit.report import as_json
-from audit.requirements import BaseRequirement, RegisterRequirement
+from audit.requirements import BaseRequirement, InversionRequirement, RegisterRequirement, TriggerRequirement
 from audit.session import AuditSession, Options, choose_device
-from audit.store import Store
+from audit.store import Arrays, Store
 
 WAIVERS = "policies/waivers.yaml"
 CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
@@ -146,6 +147,11 @@ class AuditRun:
             return ()
         return (scenarios.gallery(spec.label, outcome, self._write_samples(index, outcome)),)
 
+    def with_arrays(self, exhibit: Exhibit, arrays: Arrays) -> Exhibit:
+        """Write the arrays of an exhibit to the evidence folder, and name the file in it."""
+        words = "".join(letter if letter.isalnum() else "-" for letter in exhibit.title.partition(" ")[0].lower())
+        return exhibit.model_copy(update={"files": (self._write_arrays(f"{exhibit.kind}-{words}", arrays),)})
+
     def finish(self) -> Report:
         """Build the report and write ``audit.json``."""
         policy_file, settings = self.choice.file, self.settings
@@ -213,10 +219,19 @@ class AuditRun:
                 read_register(self.root / one.control.register_file)
 
     def _write_samples(self, name: str, outcome: Outcome) -> str:
+        return self._write_arrays(name, outcome.arrays)
+
+    def _write_arrays(self, name: str, arrays: Arrays) -> str:
         relative = f"evidence/{name}.npz"
         if self.folder is not None:
-            np.savez_compressed(self.folder / relative, allow_pickle=False, **outcome.arrays)
+            np.savez_compressed(self.folder / relative, allow_pickle=False, **arrays)
         return relative
+
+    def _poisonings(self) -> tuple[PoisonScenario, ...]:
+        """Return the poisonings that this profile shows."""
+        table = self.choice.file.policy.exhibits.poisonings
+        full = self.settings.profile is Profile.FULL
+        return tuple(one for one in table.scenarios if full or one.quick) if table else ()
 
     def exhibits(self) -> dict[str, tuple[Any, ...]]:
         """Return the exhibits of the policy by kind; none in a partial audit."""
@@ -227,6 +242,10 @@ class AuditRun:
             "scenarios": () if self.partial else shown.scenarios,
             "curves": () if self.partial else shown.curves,
             "defences": () if self.partial else shown.defences,
+            "poisonings": () if self.partial else self._poisonings(),
+            "runtime": () if self.partial else shown.runtime,
+            "triggers": tuple(one for one in self.requirements if isinstance(one, TriggerRequirement)),
+            "inverted": tuple(one for one in self.requirements if isinstance(one, InversionRequirement)),
             "worst": ("all attacks",) if any(one.family is Family.EVASION for one in self.requirements) else (),
             "retrained": tuple(released) if self.settings.retrain else (),
         }

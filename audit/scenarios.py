@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from audit import metrics
 from audit.attacks import Attack
+from audit.exhibits import Curve, DefenceCheck, Scenario
 from audit.loading import Samples
 from audit.outcome import Outcome, confusion_matrix, rates
-from audit.policy import Curve, DefenceCheck, Scenario
 from audit.records import Exhibit, Knowledge, Norm, ThreatModel
 from audit.sequential import anytime_interval
 from audit.session import AuditSession

@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from audit.attacks import Pgd
 from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
-from audit.errors import PolicyError, TargetError
+from audit.errors import TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
 from audit.outcome import Outcome
-from audit.poisoning import Poisoned, Poisoning
+from audit.poisoning.detectors import Detection, detected
+from audit.poisoning.plan import Poisoning
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile, ThreatModel
-from audit.requirements import BuiltinControl, Count, Limits, PoisoningRequirement, TargetControl
+from audit.requirements import BuiltinControl, Count, Limits, TargetControl
 from audit.target import TorchTarget, build_target, defend, wrap_network
-from audit.weights import file_sha256
+from audit.trainer import Trainer, Weights, pinned
 
 FIRST_REFERENCE = 101  # seed; the next ones follow
-CARRIER_STEPS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +39,6 @@ class Options:
     retrain: bool
     exhaustive: bool
     waived: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A weight file, the digest it must have where one is pinned, and the one it had when it was first looked at."""
-
-    path: Path
-    sha256: str | None
-    found: str | None
 
 
 @dataclass(slots=True)
@@ -73,8 +62,14 @@ class AuditSession:
     _weights: dict[str, Weights | None] = field(default_factory=dict)
     _failures: dict[str, str] = field(default_factory=dict)
     _samples: dict[int | None, Samples] = field(default_factory=dict)
+    _detected: dict[str, Detection] = field(default_factory=dict)
     attacked: list[tuple[str, ThreatModel, Outcome]] = field(default_factory=list)
     poisonings: list[dict[str, Any]] = field(default_factory=list)
+    trainer: Trainer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let the trainer serve this session."""
+        self.trainer = Trainer(self)
 
     @property
     def target_name(self) -> str:
@@ -91,7 +86,7 @@ class AuditSession:
         name = name or self.target_name
         if name not in self._targets:
             try:
-                self._targets[name] = self._build(name, self._spec(name))
+                self._targets[name] = self._build(name, self.spec(name))
             except Exception as error:
                 self._failures[name] = f"{type(error).__name__}: {error}"
                 raise
@@ -103,66 +98,48 @@ class AuditSession:
         Raises:
             TargetError: the target has no recipe.
         """
-        recipe = self._spec(name).recipe
+        recipe = self.spec(name).recipe
         if recipe is None:
             raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
-        return self._from_factory(name, self._spec(name), self.train(recipe))
+        return self._from_factory(name, self.spec(name), self.trainer.train(recipe))
 
     def references(self, name: str, count: int) -> list[TorchTarget]:
         """Return clean networks to compare with: the recipe of a target, trained with seeds of their own."""
-        spec, found = self._spec(name), []
+        spec, found = self.spec(name), []
         for seed in range(FIRST_REFERENCE, FIRST_REFERENCE + count):
             key = f"{name}, seed {seed}"
             if key not in self._targets:
-                self._targets[key] = self._from_factory(key, spec, self.train(spec.recipe or "", seed=seed))
+                self._targets[key] = self._from_factory(key, spec, self.trainer.train(spec.recipe or "", seed=seed))
             found.append(self._targets[key])
         return found
 
-    def poisoned(self, name: str, poison: Poisoning) -> Poisoned:
-        """Return the poisoned copy of the training split that a target is trained on, and keep a record of it."""
-        spec = self._spec(name)
-        eps, carrier = poison.carrier_eps, None
-        if poison.carrier_on is not None:
-            surrogate, attack = self.target(poison.carrier_on), Pgd(steps=CARRIER_STEPS, step_size=eps / 10)
-            carrier = partial(self.laboratory.carriers, surrogate, attack=attack, eps=eps, seed=poison.seed)
-        done = poison.apply(self._training(), self._classes(spec), spec.bounds, carrier)
-        self.poisonings.append({"target": name, **poison.describe(), **done.describe()})
-        return done
+    def poisoned_target(self, name: str, label: str, poison: Poisoning) -> TorchTarget:
+        """Return the network that a target's recipe gives on a poisoned copy of the training split."""
+        key = f"{name}, {label}"
+        if key not in self._targets:
+            spec = self.spec(name).model_copy(update={"poison": poison})
+            self._targets[key] = self._from_factory(key, spec, self.trainer.of(key, spec))
+        return self._targets[key]
 
     def weights(self, name: str) -> Weights | None:
         """Return the weight file of a target, trained first if need be; None for a target without weights."""
         if name not in self._weights:
-            spec = self._spec(name)
+            spec = self.spec(name)
             if spec.weights is not None:
-                self._weights[name] = _weights(self.root / spec.weights, spec.sha256)
+                self._weights[name] = pinned(self.root / spec.weights, spec.sha256)
             else:
-                self._weights[name] = self._trained(name, spec)
+                self._weights[name] = self.trainer.of(name, spec) if spec.recipe is not None else None
         return self._weights[name]
 
-    def _trained(self, name: str, spec: TargetSpec) -> Weights | None:
-        if spec.recipe is None:
-            return None
-        return self.train(spec.recipe, poisoned=self.poisoned(name, spec.poison) if spec.poison else None)
+    def detected(self, name: str) -> Detection:
+        """Return what the detectors find in the data that a target is trained on, seen through its own features.
 
-    def train(self, recipe: str, *, poisoned: Poisoned | None = None, seed: int | None = None) -> Weights:
-        """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal.
-
-        A trainer need not know ``examples`` and ``seed`` unless the policy poisons, or trains references.
+        Raises:
+            TargetError: there are no training data, or too few.
         """
-        trainer = resolve(self.file.policy.trainer or "", "trainer", self.root)
-        changed: dict[str, Any] = {} if seed is None else {"seed": seed}
-        if poisoned is not None:
-            changed["examples"] = (poisoned.images, poisoned.labels)
-        what = f"{recipe}{', poisoned,' if poisoned else ''}{f', seed {seed},' if seed is not None else ''}"
-        self.announce(f"weights of {what} on {self.dataset.name}: from the cache, or trained now")
-        with self.foreground():
-            trained: Any = trainer(
-                recipe, self.dataset.source, device=str(self.options.device), retrain=self.options.retrain, **changed
-            )
-        self.notes.extend(trained.notes)
-        for note in trained.notes:
-            self.announce(note)
-        return _weights(trained.path, trained.sha256)
+        if name not in self._detected:
+            self._detected[name] = detected(self.laboratory, self.target(name), self.trainer.split(name))
+        return self._detected[name]
 
     def control_target(self, control: TargetControl | BuiltinControl) -> TorchTarget:
         """Return the network on which the same measurement must come out NOT_MET.
@@ -174,14 +151,14 @@ class AuditSession:
             return self.target(control.target)
         name = f"builtin {control.builtin}"
         if name not in self._targets:
-            classes, device = self._classes(self._spec(self.target_name)), self.options.device
+            classes, device = self.classes(self.spec(self.target_name)), self.options.device
             if control.builtin == "constant":
                 network: nn.Module = Constant(classes)
             else:
                 self.announce("control: fitting a small undefended network on data that are not judged")
                 network = fit_undefended(self.dataset.fitting, classes, device)
             self._targets[name] = wrap_network(
-                name, network, classes=classes, bounds=self._spec(self.target_name).bounds, device=device
+                name, network, classes=classes, bounds=self.spec(self.target_name).bounds, device=device
             )
         return self._targets[name]
 
@@ -195,7 +172,7 @@ class AuditSession:
     def describe_target(self) -> dict[str, Any]:
         """Return what the report says of the audited target: as far as this run loaded it, and why no further."""
         name = self.target_name
-        shown: dict[str, Any] = {"name": name, **self._spec(name).model_dump(mode="json", exclude_none=True)}
+        shown: dict[str, Any] = {"name": name, **self.spec(name).model_dump(mode="json", exclude_none=True)}
         loaded, weights = self._targets.get(name), self._weights.get(name)
         shown["digest"] = loaded.digest if loaded else None
         shown["weights_sha256"] = weights.found if weights else None
@@ -216,39 +193,10 @@ class AuditSession:
                 resolve(spec.factory, f"targets.{name}.factory", self.root)
         if policy.trainer is not None:
             resolve(policy.trainer, "trainer", self.root)
-        self._check_poisoning()
-
-    def _check_poisoning(self) -> None:
-        """Hold poisonings and triggers to the data, before anything is trained."""
-        policy, (height, width) = self.file.policy, self.dataset.audit.images.shape[-2:]
-        where = ""
-        try:
-            for name, spec in policy.targets.items():
-                where = f"targets.{name}.poison"
-                if spec.poison is not None:
-                    spec.poison.check(self._training(), self._classes(spec))
-            for index, requirement in enumerate(policy.requirements):
-                if isinstance(requirement, PoisoningRequirement):
-                    for place, trigger in enumerate(requirement.triggers):
-                        where = f"requirements[{index}].triggers[{place}]"
-                        trigger.maps(height, width)
-            for index, scenario in enumerate(policy.exhibits.scenarios):
-                where = f"exhibits.scenarios[{index}].trigger"
-                if scenario.trigger is not None:
-                    scenario.trigger.maps(height, width)
-                if (scenario.target_class or 0) >= self.dataset.classes:
-                    where = f"exhibits.scenarios[{index}].target_class"
-                    raise ValueError(f"expected classes in 0..{self.dataset.classes - 1} (got {scenario.target_class})")
-        except ValueError as error:
-            raise PolicyError(f"{self.file.path}: {where}: {error}") from error
-
-    def _training(self) -> Samples:
-        if self.dataset.training is None:
-            raise ValueError("expected a dataset with a training split to poison (got none)")
-        return self.dataset.training
+        self.trainer.check()
 
     def _build(self, name: str, spec: TargetSpec) -> TorchTarget:
-        check_data(name, self.dataset.audit, spec.bounds, self._classes(spec), spec.input_shape)
+        check_data(name, self.dataset.audit, spec.bounds, self.classes(spec), spec.input_shape)
         if spec.wraps is not None and spec.defence is not None:
             partner = self.target(spec.defence.partner) if spec.defence.partner else None
             target = defend(name, self.target(spec.wraps), spec.defence, partner)
@@ -264,21 +212,19 @@ class AuditSession:
             weights.path if weights else None,
             (weights.sha256 or weights.found) if weights else None,
             root=self.root,
-            classes=self._classes(spec),
+            classes=self.classes(spec),
             bounds=spec.bounds,
             device=self.options.device,
             draws=spec.draws,
         )
 
-    def _classes(self, spec: TargetSpec) -> int:
+    def classes(self, spec: TargetSpec) -> int:
+        """Return the number of classes of a target."""
         return spec.classes or self.dataset.classes
 
-    def _spec(self, name: str) -> TargetSpec:
+    def spec(self, name: str) -> TargetSpec:
+        """Return what the policy says of a target."""
         return self.file.policy.targets[name]
-
-
-def _weights(path: Path, sha256: str | None) -> Weights:
-    return Weights(path, sha256, file_sha256(path))
 
 
 def choose_device(name: str) -> torch.device:

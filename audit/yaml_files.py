@@ -70,9 +70,11 @@ def explain(error: ValidationError, data: Any) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     # a rule about the whole file names the place itself
-    where = "" if not first["loc"] and first["type"] == "value_error" else f"{yaml_path(first['loc'], data)}: "
-    message = first["msg"].removeprefix("Value error, ")
-    given = first["input"]
+    location, message, given = first["loc"], first["msg"].removeprefix("Value error, "), first["input"]
+    if first["type"] == "union_tag_not_found":
+        missing = first.get("ctx", {}).get("discriminator", "").strip("'")
+        location, message = (*location, missing), f"Field required, to tell what it is (got {_short(given)})"
+    where = "" if not location and first["type"] == "value_error" else f"{yaml_path(location, data)}: "
     got = "" if "(got" in message or first["type"] == "missing" else f" (got {_short(given)})"
     more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
     return f"{where}{message}{got}{more}"

@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -59,7 +59,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Three disjoint splits: train on the first, choose on the second, judge on the third."""
+    """Three disjoint splits: train on the first, choose on the second, judge on the third.
+
+    ``files`` has the SHA-256 of what they were made from, by name.
+    """
 
     name: str
     training: Split
@@ -67,6 +70,7 @@ class Dataset:
     audit: Split
     classes: int
     digest: str
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def cache_root() -> Path:
@@ -106,12 +110,13 @@ def mnist(*, offline: bool = False) -> Dataset:
     images, labels = (_idx(raw[f"train-{part}"]) for part in ("images-idx3-ubyte", "labels-idx1-ubyte"))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     training, validation = order[MNIST_VALIDATION:], order[:MNIST_VALIDATION]
-    return _dataset(
+    dataset = _dataset(
         "mnist",
         _split(images[training], labels[training]),
         _split(images[validation], labels[validation]),
         _split(_idx(raw["t10k-images-idx3-ubyte"]), _idx(raw["t10k-labels-idx1-ubyte"])),
     )
+    return replace(dataset, files={name: hashlib.sha256(content).hexdigest() for name, content in raw.items()})
 
 
 def digits(*, offline: bool = False) -> Dataset:
@@ -127,7 +132,8 @@ def digits(*, offline: bool = False) -> Dataset:
 
     bunch = load_digits()
     pixels, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
-    _verify(pixels.tobytes() + labels.tobytes(), DIGITS_SHA256, "scikit-learn load_digits()", "reinstall scikit-learn")
+    content = pixels.tobytes() + labels.tobytes()
+    _verify(content, DIGITS_SHA256, "scikit-learn load_digits()", "reinstall scikit-learn")
     rest, audit = train_test_split(
         np.arange(len(labels)), test_size=DIGITS_AUDIT, stratify=labels, random_state=SPLIT_SEED
     )
@@ -137,7 +143,8 @@ def digits(*, offline: bool = False) -> Dataset:
     small = torch.from_numpy(pixels).float().div(16).unsqueeze(1)
     large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False).clamp(0, 1)
     targets = torch.from_numpy(labels).long()
-    return _dataset("digits", *(Split(large[part], targets[part]) for part in (training, validation, audit)))
+    dataset = _dataset("digits", *(Split(large[part], targets[part]) for part in (training, validation, audit)))
+    return replace(dataset, files={"load_digits": hashlib.sha256(content).hexdigest()})
 
 
 def _dataset(name: str, training: Split, validation: Split, audit: Split) -> Dataset:
@@ -150,7 +157,7 @@ def _dataset(name: str, training: Split, validation: Split, audit: Split) -> Dat
 
 def with_training(dataset: Dataset, training: Split) -> Dataset:
     """Return a dataset, and its digest, with another training split."""
-    return _dataset(dataset.name, training, dataset.validation, dataset.audit)
+    return replace(_dataset(dataset.name, training, dataset.validation, dataset.audit), files=dataset.files)
 
 
 def _split(images: Tensor, labels: Tensor) -> Split:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from audit import scenarios
+from audit.poisoning import scenarios as poisoning
+from audit.poisoning import unknown as inversion
 
 
 @pytest.mark.exhibits("scenarios")
@@ -23,6 +25,34 @@ def test_curve_is_shown(shown, audit, exhibit):
 def test_defence_is_attacked_through(shown, audit, exhibit):
     """What is left of an input defence when the attack goes through it."""
     exhibit(scenarios.defence(shown, audit))
+
+
+@pytest.mark.exhibits("poisonings")
+def test_poisoning_is_shown(shown, audit, exhibit):
+    """One row of the table of poisonings, each a network of its own, beside clean ones."""
+    for one in poisoning.poisoned(shown, audit.file.policy.exhibits.poisonings, audit):
+        exhibit(one)
+
+
+@pytest.mark.exhibits("triggers")
+def test_triggers_are_shown(shown, audit, exhibit):
+    """A picture of every trigger of the catalogue."""
+    kept, arrays = poisoning.gallery(shown, audit)
+    exhibit(kept, arrays=arrays)
+
+
+@pytest.mark.exhibits("inverted")
+def test_inverted_triggers_are_shown(shown, audit, exhibit):
+    """A picture of the smallest trigger found for each class, of the audited target and of the control."""
+    for name in dict.fromkeys((audit.target_name, shown.control.target)):
+        kept, arrays = inversion.sheet(shown, audit, name)
+        exhibit(kept, arrays=arrays)
+
+
+@pytest.mark.exhibits("runtime")
+def test_runtime_detection_is_shown(shown, audit, exhibit):
+    """How many triggered images STRIP recognises at inference."""
+    exhibit(poisoning.runtime(shown, audit))
 
 
 @pytest.mark.exhibits("worst")

@@ -1,13 +1,13 @@
-"""Poisoning: no trigger planted in the training data may steer the answer."""
+"""Poisoning: nothing planted in the training data may steer the answer, or lie there unseen."""
 
 from __future__ import annotations
 
 import pytest
 
-from audit.backdoor import backdoor
+from audit.poisoning.examine import poisoning
 
 
 @pytest.mark.requirements("poisoning")
-def test_excess_attack_success_rate_stays_under_its_ceiling(requirement, audit, record):
-    """No trigger turns images of other classes into one class, beyond what it does to clean networks."""
-    record(*backdoor(requirement, audit))
+def test_no_poison_and_no_backdoor_is_found(requirement, audit, record):
+    """Known triggers, unknown triggers, training data, the cure, the data's integrity: whatever the policy checks."""
+    record(*poisoning(requirement, audit))

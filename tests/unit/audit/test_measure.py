@@ -16,9 +16,9 @@ from audit.loading import Samples
 from audit.measure import BLOCK
 from audit.metrics import distances
 from audit.outcome import STANDING, WRONG_BEFORE, accuracy, rates, robust_accuracy
+from audit.poisoning.triggers import Pixel
 from audit.process import run
 from audit.records import Bound, Knowledge, Metric, Norm, ThreatModel
-from audit.triggers import Pixel
 from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]

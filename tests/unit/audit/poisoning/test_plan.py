@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from audit.loading import Samples
-from audit.poisoning import Poisoning
-from audit.triggers import Square
+from audit.poisoning.plan import Poisoning
+from audit.poisoning.triggers import Square
 
 BOX = (0.0, 1.0)
 SQUARE = Square(size=2)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from audit.poisoning.triggers import AnyTrigger
 from audit.records import Record
-from audit.triggers import AnyTrigger
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,6 +166,13 @@ class Poisoned:
     rows: Tensor
     before: str
     after: str
+
+    @property
+    def samples(self) -> Samples:
+        """Return the poisoned split as samples."""
+        from audit.loading import Samples
+
+        return Samples(self.images, self.labels)
 
     def describe(self) -> dict[str, Any]:
         """Return what was done as plain data: which rows of how many, and the digests."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audit.triggers import Blend, Pixel, Square, Stripes
+from audit.poisoning.triggers import Blend, Pixel, Square, Stripes
 
 BOX = (0.0, 1.0)
 EVERY = [

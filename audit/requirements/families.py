@@ -1,4 +1,4 @@
-"""What a policy may require, one type a family, each with its own parameters and control."""
+"""The types of all families but poisoning, each with its own parameters and control."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from audit.attacks import ATTACKS, Attack
-from audit.records import (
-    Bound,
-    Family,
-    IfNotRun,
-    Knowledge,
-    Metric,
-    Norm,
-    Profile,
-    Record,
-    Reference,
-    RequirementId,
-    Severity,
-    Share,
-    Stride,
-    ThreatModel,
+from audit.records import Family, Knowledge, Metric, Norm, ThreatModel
+from audit.requirements.base import (
+    BaseRequirement,
+    BuiltinControl,
+    GeneralThreat,
+    Limits,
+    PayloadControl,
+    PlantControl,
+    RegisterControl,
+    ReportControl,
+    TargetControl,
+    TargetName,
 )
+from audit.requirements.poisoning import PoisoningRequirement
 from audit.scanners import CODE_SCANNERS, DEPENDENCY_SCANNERS, CodeScanner, DependencyScanner
-from audit.triggers import AnyTrigger
 
 if TYPE_CHECKING:
     AnyAttack = Attack
@@ -36,22 +33,6 @@ else:  # the tables decide which names a policy may use
     AnyAttack = Annotated[reduce(or_, ATTACKS.values()), Field(discriminator="name")]
     AnyCodeScanner = Annotated[reduce(or_, CODE_SCANNERS.values()), Field(discriminator="name")]
     AnyDependencyScanner = reduce(or_, DEPENDENCY_SCANNERS.values())
-
-TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-Count = Annotated[int, Field(ge=1)] | Literal["all"]
-
-
-class Limits(Record):
-    """Upper limits of samples per profile; ``all`` is no limit."""
-
-    quick: Count = "all"
-    full: Count = "all"
-
-    def of(self, profile: Profile) -> int | None:
-        """Return the limit of a profile, None for all."""
-        limit = self.quick if profile is Profile.QUICK else self.full
-        return None if limit == "all" else limit
-
 
 # what an adversary's knowledge allows an attack to use; a transfer attack has its surrogate as a white box
 SUFFICES = {
@@ -74,83 +55,6 @@ def check_budget(attack: Attack, norm: Norm) -> None:
         )
     if norm not in attack.norms:
         raise ValueError(f"attack: {attack.name} works in {', '.join(attack.norms)} only (got norm {norm})")
-
-
-class TargetControl(Record):
-    """Another target on which the same measurement must come out NOT_MET."""
-
-    target: TargetName
-    samples: Count = "all"
-
-
-class BuiltinControl(Record):
-    """A network of the audit's own on which the same measurement must come out NOT_MET.
-
-    ``constant`` gives the same answer to every image; ``undefended`` is a small network fitted, without any hardening,
-    on data that are not judged.
-    """
-
-    builtin: Literal["constant", "undefended"]
-    samples: Count = 200
-
-
-class PlantControl(Record):
-    """A vulnerable source file, planted as ``planted.py`` in a temporary folder."""
-
-    plant: str
-
-
-class ReportControl(Record):
-    """A stand-in report of the scanner, with a finding."""
-
-    report: str
-
-
-class RegisterControl(Record):
-    """A threat register with a hole."""
-
-    register_file: str
-
-
-class PayloadControl(Record):
-    """The malicious pickle must fire under plain pickle in a throw-away child process."""
-
-    payload: Literal["marker-file"]
-
-
-class GeneralThreat(Record):
-    """An adversary in words."""
-
-    goal: str
-    knowledge: Knowledge
-    capability: str
-
-
-class BaseRequirement(Record):
-    """What every requirement states."""
-
-    metric: ClassVar[Metric]
-
-    id: RequirementId
-    title: Annotated[str, Field(min_length=5)]
-    why: Annotated[str, Field(min_length=20)]
-    severity: Severity
-    stride: Annotated[tuple[Stride, ...], Field(min_length=1)]
-    references: Annotated[tuple[Reference, ...], Field(min_length=1)]
-    bound: Bound
-    if_not_run: IfNotRun = IfNotRun.BLOCK
-
-    @field_validator("bound")
-    @classmethod
-    def _right_metric(cls, bound: Bound) -> Bound:
-        if bound.metric is not cls.metric:
-            raise ValueError(f"metric: this family is judged on {cls.metric} (got {bound.metric})")
-        return bound
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the repository files this requirement needs."""
-        return ()
 
 
 class PerformanceRequirement(BaseRequirement):
@@ -185,35 +89,6 @@ class EvasionRequirement(BaseRequirement):
             needs, has = self.attack.knowledge, knowledge
             raise ValueError(f"attack: {self.attack.name} needs {needs} knowledge (got a {has} threat model)")
         return self
-
-
-class ReferenceNetworks(Record):
-    """Clean networks to compare with: the recipe of a target, trained again ``count`` times with other seeds.
-
-    Two at least, since each is held against the others.
-    """
-
-    target: TargetName
-    count: Annotated[int, Field(ge=2)] = 3
-
-
-class PoisoningRequirement(BaseRequirement):
-    """Excess attack success rate over a catalogue of backdoor triggers and all target classes.
-
-    The yardstick is the highest rate on any reference network; without those, on the target itself with ``placebos`` of
-    the trigger, its pixels shuffled. A trigger whose yardstick is above ``perturbation_above`` is a perturbation by
-    itself, and is not judged.
-    """
-
-    metric: ClassVar[Metric] = Metric.EXCESS_ASR
-    family: Literal[Family.POISONING]
-    threat_model: GeneralThreat
-    triggers: Annotated[tuple[AnyTrigger, ...], Field(min_length=1)]
-    reference_networks: ReferenceNetworks | None = None
-    placebos: Annotated[int, Field(ge=1)] = 10
-    perturbation_above: Share = 0.05
-    samples: Limits = Limits()
-    control: TargetControl
 
 
 class ArtifactRequirement(BaseRequirement):

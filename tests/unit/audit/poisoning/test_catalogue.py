@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from audit.backdoor import Excess, backdoor
 from audit.judge import compare
 from audit.loading import Samples
 from audit.outcome import Rate
+from audit.poisoning.catalogue import Excess, backdoor
+from audit.poisoning.triggers import Pixel
 from audit.records import Status
 from audit.requirements import PoisoningRequirement
-from audit.triggers import Pixel
 from tests.unit import toy
 from tests.unit.audit.conftest import requirement as stated
 

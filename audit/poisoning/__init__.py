@@ -1,0 +1,1 @@
+"""Poisoned training data and backdoored networks: made on purpose, measured, found, cured."""

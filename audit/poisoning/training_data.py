@@ -1,0 +1,77 @@
+"""POI-003: no class of the training data holds more than a few images that look poisoned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit import metrics
+from audit.examine import Examined, control_name, control_result, refusals_are_doubts
+from audit.poisoning.detectors import DETECTORS, Detection
+from audit.records import Bound, Evidence, Measurement, Metric, Probe
+from audit.requirements import TrainingDataRequirement
+from audit.session import AuditSession
+
+RECALL, PRECISION = 0.95, 0.5  # with which planted poison must be found
+
+
+@refusals_are_doubts
+def training_data(requirement: TrainingDataRequirement, session: AuditSession) -> Examined:
+    """Measure the share of a class that the detectors take for poisoned, in the class that has most."""
+    if session.dataset.training is None:
+        reason = f"dataset {session.dataset.name} gives no training split, so there is nothing to look for poison in"
+        return Evidence(not_run=reason), None
+    found, control, bound = session.detected(session.target_name), requirement.control, requirement.bound
+    planted = session.spec(control.target).poison
+    probes: tuple[Probe, ...] = ()
+    table: list[dict[str, Any]] = []
+    if planted is not None:
+        rows = session.trainer.poisoned(control.target, planted).rows
+        known = session.detected(control.target)
+        probes = (_finds_planted(control.target, known.against(rows)),)
+        table = [known.against(rows, name) for name in (None, *DETECTORS)]
+    evidence = Evidence(
+        measurement=measure(found, bound),
+        probes=probes,
+        control=control_result(control_name(control), bound, lambda: measure(session.detected(control.target), bound)),
+        tables={
+            "detectors": {"target": control.target, "rows": table},
+            "labels": {
+                "target": session.target_name,
+                "rows": [{"class": one, "flagged": flagged, "n": n} for one, flagged, n in found.shares()],
+                "parts": found.parts,
+            },
+        },
+    )
+    return evidence, None
+
+
+def measure(found: Detection, bound: Bound) -> Measurement:
+    """Return the highest share of a class that is flagged; the intervals of all classes hold together (Bonferroni)."""
+    shares = found.shares()
+    confidence = 1 - (1 - bound.confidence) / len(shares)
+    ends = [metrics.proportion_interval(flagged, n, confidence) for _, flagged, n in shares]
+    worst, flagged, n = max(shares, key=lambda one: one[1] / one[2])
+    return Measurement(
+        metric=Metric.FLAGGED_SHARE,
+        value=flagged / n,
+        low=max(low for low, _ in ends),
+        high=max(high for _, high in ends),
+        n=n,
+        interval=f"exact (Clopper-Pearson), Bonferroni over {len(shares)} classes",
+        settings={
+            "class": worst,
+            "flagged": flagged,
+            "flagged_in_all": int(found.flagged.sum()),
+            "training_images": len(found.labels),
+        },
+    )
+
+
+def _finds_planted(name: str, known: dict[str, Any]) -> Probe:
+    recall, precision = known["recall"] or 0.0, known["precision"] or 0.0
+    return Probe(
+        name=f"planted poison is found with recall {RECALL:g} at precision {PRECISION:g}",
+        passed=recall >= RECALL and precision >= PRECISION,
+        detail=f"{name}: {known['found']} of {known['planted']} found, {known['flagged']} flagged; "
+        f"recall {recall:.3f}, precision {precision:.3f}",
+    )

@@ -1,0 +1,145 @@
+"""POI-002, unknown triggers: no class is reached by a much smaller trigger than on clean networks of its recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from audit.examine import Examined, control_name, control_result, refusals_are_doubts
+from audit.poisoning.inversion import Inverted, inverted
+from audit.records import Evidence, Exhibit, Measurement, Metric, Probe
+from audit.requirements import InversionRequirement
+from audit.session import AuditSession
+from audit.target import TorchTarget
+
+SEEDS = (0, 1)  # of the inversions whose spread is the interval
+FITTED_AND_COUNTED = 2_000  # clean images that an inversion looks at, at most
+
+
+@refusals_are_doubts
+def unknown_triggers(requirement: InversionRequirement, session: AuditSession) -> Examined:
+    """Measure the smallest trigger that inversion finds on the target, as a share of the smallest on any reference."""
+    trial = _Trial(requirement, session)
+    found = trial.inversions(session.target())
+    control, name = requirement.control, requirement.reference_networks.target
+    same = _made_by(session.target_name, session) == _made_by(name, session)
+    reason = (
+        f"target {session.target_name} was not made by the recipe of the reference networks ({name}), so there is "
+        "nothing to compare its triggers with; they are shown, and not judged"
+    )
+    evidence = Evidence(
+        measurement=trial.measure(found) if same else None,
+        not_run=None if same else reason,
+        probes=(trial.works(found), trial.clean_references()),
+        control=control_result(
+            control_name(control),
+            requirement.bound,
+            lambda: trial.measure(trial.inversions(session.target(control.target))),
+        ),
+        tables={"inverted": trial.table(found[0])},
+    )
+    return evidence, None
+
+
+def sheet(
+    requirement: InversionRequirement, session: AuditSession, name: str
+) -> tuple[Exhibit, dict[str, NDArray[Any]]]:
+    """Return what the report draws of a target's inverted triggers, and the arrays to draw."""
+    trial = _Trial(requirement, session)
+    found = trial.inversions(session.target(name))[0]
+    return Exhibit(kind="inverted", title=name, data=trial.table(found)), {
+        "masks": found.masks,
+        "patterns": found.patterns,
+    }
+
+
+def _made_by(name: str, session: AuditSession) -> tuple[str | None, str | None]:
+    spec = session.spec(name)
+    return spec.factory, spec.recipe
+
+
+class _Trial:
+    """The inversions of the reference networks, to compare others with."""
+
+    def __init__(self, requirement: InversionRequirement, session: AuditSession) -> None:
+        self._requirement, self._session = requirement, session
+        named = requirement.reference_networks
+        self._names = [one.name for one in session.references(named.target, named.count)]
+        self.references = [self._inverted(one, SEEDS[0]) for one in session.references(named.target, named.count)]
+
+    def inversions(self, target: TorchTarget) -> list[Inverted]:
+        """Invert a target once a seed."""
+        return [self._inverted(target, seed) for seed in SEEDS]
+
+    def measure(self, found: Sequence[Inverted]) -> Measurement:
+        """Return the smallest size over the smallest of the references; the interval is the spread over seeds.
+
+        Raises:
+            ValueError: no trigger works for any class, so that there is no size.
+        """
+        ratios = sorted(one.smallest / self._least for one in found)
+        if not math.isfinite(ratios[-1]):
+            raise ValueError("inversion found no trigger that works, for any class; give it more steps")
+        smallest = min(found, key=lambda one: one.smallest)
+        return Measurement(
+            metric=Metric.INVERTED_TRIGGER,
+            value=ratios[0],
+            low=ratios[0],
+            high=ratios[-1],
+            n=len(self.references),
+            interval=f"spread of {len(found)} inversions with different seeds",
+            settings={
+                "target_class": smallest.suspect,
+                "size_in_pixels": smallest.smallest,
+                "smallest_of_references": self._least,
+                "steps": self._requirement.steps,
+            },
+        )
+
+    def works(self, found: Sequence[Inverted]) -> Probe:
+        """Return whether inversion found triggers that work on the target at all."""
+        working = min(int((one.rates > 0).sum()) for one in found)
+        return Probe(
+            name="inversion finds triggers that work",
+            passed=working > 0,
+            detail=f"for {working} of {len(found[0].sizes)} classes, on images that the search had not seen",
+        )
+
+    def clean_references(self) -> Probe:
+        """Return whether no reference would be flagged if it were judged by the others."""
+        sizes = [one.smallest for one in self.references]
+        ratios = [size / min(sizes[:place] + sizes[place + 1 :]) for place, size in enumerate(sizes)]
+        least = min(range(len(sizes)), key=lambda place: ratios[place])
+        return Probe(
+            name="references are clean",
+            passed=ratios[least] >= self._requirement.bound.limit,
+            detail=f"of {len(sizes)}, each judged by the others, {self._names[least]} is lowest: {ratios[least]:.2f}",
+        )
+
+    def table(self, found: Inverted) -> dict[str, Any]:
+        """Return a row a class: size, success, and how many references reach it with a smaller trigger."""
+        rows = []
+        for one, size in enumerate(found.sizes.tolist()):
+            others = [reference.smallest for reference in self.references]
+            rows.append(
+                {
+                    "class": one,
+                    "size": size if math.isfinite(size) else None,
+                    "attack_success_rate": float(found.rates[one]),
+                    "smaller_references": sum(other < size for other in others),
+                    "ratio": size / self._least if math.isfinite(size) else None,
+                    "stopped_early": bool(found.left[one]),
+                }
+            )
+        return {"rows": rows, "references": [reference.smallest for reference in self.references]}
+
+    @property
+    def _least(self) -> float:
+        return min(one.smallest for one in self.references)
+
+    def _inverted(self, target: TorchTarget, seed: int) -> Inverted:
+        samples = self._session.dataset.audit.subset(FITTED_AND_COUNTED)
+        return inverted(self._session.laboratory, target, samples, self._requirement.steps, seed)

@@ -1,0 +1,121 @@
+"""What every requirement states, and the controls it may name."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from audit.records import (
+    Bound,
+    IfNotRun,
+    Knowledge,
+    Metric,
+    Profile,
+    Record,
+    Reference,
+    RequirementId,
+    Severity,
+    Stride,
+)
+
+TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+Count = Annotated[int, Field(ge=1)] | Literal["all"]
+
+
+class Limits(Record):
+    """Upper limits of samples per profile; ``all`` is no limit."""
+
+    quick: Count = "all"
+    full: Count = "all"
+
+    def of(self, profile: Profile) -> int | None:
+        """Return the limit of a profile, None for all."""
+        limit = self.quick if profile is Profile.QUICK else self.full
+        return None if limit == "all" else limit
+
+
+class TargetControl(Record):
+    """Another target on which the same measurement must come out NOT_MET."""
+
+    target: TargetName
+    samples: Count = "all"
+
+
+class BuiltinControl(Record):
+    """A network of the audit's own on which the same measurement must come out NOT_MET.
+
+    ``constant`` gives the same answer to every image; ``undefended`` is a small network fitted, without any hardening,
+    on data that are not judged.
+    """
+
+    builtin: Literal["constant", "undefended"]
+    samples: Count = 200
+
+
+class PlantControl(Record):
+    """A vulnerable source file, planted as ``planted.py`` in a temporary folder."""
+
+    plant: str
+
+
+class ReportControl(Record):
+    """A stand-in report of the scanner, with a finding."""
+
+    report: str
+
+
+class RegisterControl(Record):
+    """A threat register with a hole."""
+
+    register_file: str
+
+
+class TamperControl(Record):
+    """Tampered copies of the data: a flipped label, a changed pixel, a removed sample, two swapped files.
+
+    Each of them must be found, and named.
+    """
+
+    tamper: Literal["copies"]
+
+
+class PayloadControl(Record):
+    """The malicious pickle must fire under plain pickle in a throw-away child process."""
+
+    payload: Literal["marker-file"]
+
+
+class GeneralThreat(Record):
+    """An adversary in words."""
+
+    goal: str
+    knowledge: Knowledge
+    capability: str
+
+
+class BaseRequirement(Record):
+    """What every requirement states."""
+
+    metric: ClassVar[Metric]
+
+    id: RequirementId
+    title: Annotated[str, Field(min_length=5)]
+    why: Annotated[str, Field(min_length=20)]
+    severity: Severity
+    stride: Annotated[tuple[Stride, ...], Field(min_length=1)]
+    references: Annotated[tuple[Reference, ...], Field(min_length=1)]
+    bound: Bound
+    if_not_run: IfNotRun = IfNotRun.BLOCK
+
+    @field_validator("bound")
+    @classmethod
+    def _right_metric(cls, bound: Bound) -> Bound:
+        if bound.metric is not cls.metric:
+            raise ValueError(f"metric: this family is judged on {cls.metric} (got {bound.metric})")
+        return bound
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the repository files this requirement needs."""
+        return ()

@@ -1,0 +1,155 @@
+"""What the networks of a policy are trained on: the training split, a poisoned copy of it, or what is left of one.
+
+Training itself is the policy's: ``trainer`` names the function that does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit.attacks import Pgd
+from audit.errors import PolicyError, TargetError
+from audit.loading import Samples, resolve
+from audit.poisoning.plan import Poisoned, Poisoning
+from audit.policy import TargetSpec
+from audit.requirements import TriggerRequirement
+from audit.weights import file_sha256
+
+if TYPE_CHECKING:
+    from audit.session import AuditSession
+
+CARRIER_STEPS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A weight file, the digest it must have where one is pinned, and the one it had when it was first looked at."""
+
+    path: Path
+    sha256: str | None
+    found: str | None
+
+
+def pinned(path: Path, sha256: str | None) -> Weights:
+    """Return a weight file and the digest it has now."""
+    return Weights(path, sha256, file_sha256(path))
+
+
+class Trainer:
+    """Gives each target its training data, and has the policy's trainer make its weights from them."""
+
+    def __init__(self, session: AuditSession) -> None:
+        """Serve this session."""
+        self._session = session
+        self._poisoned: dict[str, Poisoned] = {}
+
+    def of(self, name: str, spec: TargetSpec) -> Weights:
+        """Return the weights that a target's recipe gives on its training data."""
+        plain = spec.poison is None and spec.sanitises is None
+        return self.train(spec.recipe or "", examples=None if plain else self._split(name, spec))
+
+    def train(self, recipe: str, *, examples: Samples | None = None, seed: int | None = None) -> Weights:
+        """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal.
+
+        A trainer need not know ``examples`` and ``seed`` unless the policy poisons, or trains references.
+        """
+        session = self._session
+        trainer = resolve(session.file.policy.trainer or "", "trainer", session.root)
+        changed: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if examples is not None:
+            changed["examples"] = (examples.images, examples.labels)
+        what = f"{recipe}{', other data,' if examples else ''}{f', seed {seed},' if seed is not None else ''}"
+        session.announce(f"weights of {what} on {session.dataset.name}: from the cache, or trained now")
+        with session.foreground():
+            trained: Any = trainer(
+                recipe,
+                session.dataset.source,
+                device=str(session.options.device),
+                retrain=session.options.retrain,
+                **changed,
+            )
+        session.notes.extend(trained.notes)
+        for note in trained.notes:
+            session.announce(note)
+        return pinned(trained.path, trained.sha256)
+
+    def split(self, name: str) -> Samples:
+        """Return the images and labels that a target is trained on.
+
+        Raises:
+            TargetError: the dataset gives no training split.
+        """
+        return self._split(name, self._session.spec(name))
+
+    def poisoned(self, name: str, poison: Poisoning) -> Poisoned:
+        """Return the poisoned copy of the training split, and keep a record of what was done."""
+        if name not in self._poisoned:
+            session, eps, carrier = self._session, poison.carrier_eps, None
+            if poison.carrier_on is not None:
+                surrogate, attack = session.target(poison.carrier_on), Pgd(steps=CARRIER_STEPS, step_size=eps / 10)
+                carrier = partial(session.laboratory.carriers, surrogate, attack=attack, eps=eps, seed=poison.seed)
+            spec = session.spec(name.partition(",")[0])
+            done = poison.apply(self.clean(), session.classes(spec), spec.bounds, carrier)
+            session.poisonings.append({"target": name, **poison.describe(), **done.describe()})
+            self._poisoned[name] = done
+        return self._poisoned[name]
+
+    def clean(self) -> Samples:
+        """Return the training split as the dataset gives it.
+
+        Raises:
+            TargetError: it gives none.
+        """
+        if self._session.dataset.training is None:
+            raise TargetError(f"dataset {self._session.dataset.name}: expected a training split (got none)")
+        return self._session.dataset.training
+
+    def check(self) -> None:
+        """Hold poisonings and triggers to the data, before anything is trained.
+
+        Raises:
+            PolicyError: one of them does not fit, with its YAML path.
+        """
+        policy, where = self._session.file.policy, ""
+        try:
+            for place_of, poison, spec in self._planned():
+                where = place_of
+                if self._session.dataset.training is None:
+                    raise ValueError("expected a dataset with a training split to poison (got none)")
+                poison.check(self._session.dataset.training, self._session.classes(spec))
+            height, width = self._session.dataset.audit.images.shape[-2:]
+            for index, requirement in enumerate(policy.requirements):
+                if isinstance(requirement, TriggerRequirement):
+                    for place, trigger in enumerate(requirement.triggers):
+                        where = f"requirements[{index}].triggers[{place}]"
+                        trigger.maps(height, width)
+            for index, scenario in enumerate(policy.exhibits.scenarios):
+                where = f"exhibits.scenarios[{index}].trigger"
+                if scenario.trigger is not None:
+                    scenario.trigger.maps(height, width)
+                if (scenario.target_class or 0) >= self._session.dataset.classes:
+                    where, last = f"exhibits.scenarios[{index}].target_class", self._session.dataset.classes - 1
+                    raise ValueError(f"expected classes in 0..{last} (got {scenario.target_class})")
+        except ValueError as error:
+            raise PolicyError(f"{self._session.file.path}: {where}: {error}") from error
+
+    def _planned(self) -> list[tuple[str, Poisoning, TargetSpec]]:
+        """Return every poisoning of the policy, where it stands, and the target whose recipe it is for."""
+        policy = self._session.file.policy
+        found = [(f"targets.{name}.poison", spec.poison, spec) for name, spec in policy.targets.items() if spec.poison]
+        if policy.exhibits.poisonings is not None:
+            spec = policy.targets[policy.exhibits.poisonings.reference_networks.target]
+            for index, one in enumerate(policy.exhibits.poisonings.scenarios):
+                found.append((f"exhibits.poisonings.scenarios[{index}].poison", one.poison, spec))
+        return found
+
+    def _split(self, name: str, spec: TargetSpec) -> Samples:
+        if spec.poison is not None:
+            return self.poisoned(name, spec.poison).samples
+        if spec.sanitises is not None:
+            found = self._session.detected(spec.sanitises)
+            return self.split(spec.sanitises).at(~found.flagged)
+        return self.clean()
