@@ -115,19 +115,13 @@ class Laboratory:
         samples: Samples,
         compute: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return arrays and a description that were computed once for the same inputs, or compute them now.
+        """Return arrays and a description computed once for the same inputs and ``source``, the file of the code.
 
-        Args:
-            settings: what the result depends on besides target, samples and code.
-            source: file of the code that computes it.
-            target: what it is about.
-            samples: what the target is shown.
-            compute: called where nothing is stored, or the target no longer answers as it did then.
+        They are computed now where nothing is stored, or the target no longer answers as it did then.
         """
         code = hashlib.sha256(Path(source).read_bytes()).hexdigest()
         key = {**settings, "computed by": code, **self._key(target, samples)}
-        stored = self.store.get(key)
-        if stored is not None and _answers_as_then(stored[0], target, samples):
+        if (stored := self.store.get(key)) is not None and _answers_as_then(stored[0], target, samples):
             return stored
         arrays, description = compute()
         arrays["clean_logits"] = target.all_logits(samples.images[:RECHECKED]).numpy()
@@ -306,8 +300,7 @@ def _digest(samples: Samples) -> str:
 
 def _seed(seed: int, place: int, samples: Samples) -> int:
     """Return a seed that depends on nothing but the attack's seed, the stage and the samples."""
-    text = f"{seed} {place} {_digest(samples)}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed} {place} {_digest(samples)}".encode()).digest()[:7], "big")
 
 
 @cache

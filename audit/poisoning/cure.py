@@ -51,7 +51,7 @@ def _removed(cured: str, session: AuditSession) -> dict[str, object]:
     """Return how much was removed, and how much of that was poison."""
     source = session.spec(cured).sanitises or ""
     done, found = session.trainer.poisoned(source, _poison(cured, session)), session.detected(source)
-    return {"cured": cured, "poisoned": source, **found.against(done.rows, "all detectors")}
+    return {"cured": cured, "poisoned": source, **found.against(done.rows)}
 
 
 def _keeps_accuracy(cured: Outcome, references: list[Outcome], most_lost: float) -> Probe:

@@ -6,10 +6,11 @@ The one that decides splits each class in two and asks whether the smaller part 
    so that style varies by about one in every direction. Images that came into a class by a trigger lie far off.
 2. Two Gaussians with one covariance are fitted to each class (as Tang et al. 2021, "Demon in the Variant", USENIX
    Security, section 5), from several starts; the smaller part is set aside, and the rest split once more.
-3. Small networks are fitted on what was not set aside, and see none of the marks. Parts that they, on average, take for
-   other classes with confidence are flagged (exclusionary reclassification, Chen et al. 2018, arXiv:1811.03728, section
-   4.3; several networks as Lakshminarayanan et al. 2017, arXiv:1612.01474): a style that they have not seen makes them
-   unsure and lets them disagree, an image of another class does not.
+3. What was not set aside says where each image of a part belongs: small networks fitted on it, with random marks so
+   that marks do not distract them, and the nearest images in it, pixel for pixel. A part is flagged when both, for most
+   of its images, name the same other class, the networks with confidence (exclusionary reclassification, Chen et al.
+   2018, arXiv:1811.03728, section 4.3). A rare style makes networks unsure and lets them disagree with the neighbours;
+   a stamped image of another class does neither.
 
 Poison whose labels are right (clean-label) looks right to step 3 and is not found. Beside it stand, as they are
 published and in ART, activation clustering (Chen et al. 2018) and spectral signatures (Tran et al. 2018,
@@ -41,7 +42,9 @@ LEAST_VARIANCE = 1e-3  # of the greatest; directions below it are noise
 STARTS = (0.01, 0.1, 0.3)  # shares of a class, farthest out, that a split starts from
 ROUNDS, ITERATIONS, RIDGE = 2, 15, 0.05
 JUDGES, FITTING_STEPS = 2, 600
-CONFIDENT, MAJORITY = 0.9, 0.5  # a part is flagged when more than half of it is taken for other classes at 90 %
+NEIGHBOURS = 5
+CONFIDENT, MAJORITY = 0.9, 0.5
+QUERIES = 200  # images compared with all others at a time
 EXPECTED_POISON = 0.01  # what spectral signatures are told to expect
 SEED = 3
 OURS = "two-component split, reclassified"
@@ -176,15 +179,14 @@ def _split_and_reclassify(
             aside.append((one, rows[part], distance))
             rest[rows[part]] = False
         tick(one + 1, target.classes)
+    kept = samples.where(rest)
     judges = [
-        fit_undefended(
-            samples.where(rest), target.classes, target.device, steps=FITTING_STEPS, seed=seed, marked=True
-        ).eval()
+        fit_undefended(kept, target.classes, target.device, steps=FITTING_STEPS, seed=seed, marked=True).eval()
         for seed in range(JUDGES)
     ]
     flags, parts = torch.zeros(len(samples), dtype=torch.bool), []
     for one, rows, distance in aside:
-        elsewhere = _confidently_elsewhere(judges, samples.images[rows].to(target.device), one) if len(rows) else 0.0
+        elsewhere = _belonging_elsewhere(judges, kept, samples.images[rows], one)
         flags[rows] = elsewhere > MAJORITY
         parts.append(
             {
@@ -233,12 +235,19 @@ def _two_gaussians(points: Tensor, first: Tensor) -> tuple[Tensor, float, float]
     return first > 0.5, distance, float(torch.logdet(single) - torch.logdet(within))
 
 
-def _confidently_elsewhere(judges: Sequence[nn.Module], images: Tensor, one: int) -> float:
-    """Return the share of images that the judges, on average, take for another class than ``one`` with confidence."""
-    with torch.no_grad():
-        shares = [torch.cat([judge(batch).softmax(1) for batch in images.split(PREDICT_BATCH)]) for judge in judges]
-    best = torch.stack(shares).mean(0).max(1)
-    return float(((best.indices != one) & (best.values > CONFIDENT)).float().mean())
+def _belonging_elsewhere(judges: Sequence[nn.Module], kept: Samples, images: Tensor, one: int) -> float:
+    """Return the share of images that networks and neighbours agree to be of the same other class than ``one``."""
+    if not len(images):
+        return 0.0
+    device, others = next(judges[0].parameters()).device, kept.images.flatten(1)
+    count = 0
+    for batch in images.split(QUERIES):
+        with torch.no_grad():
+            best = torch.stack([judge(batch.to(device)).softmax(1).cpu() for judge in judges]).mean(0).max(1)
+        judged = (best.indices != one) & (best.values > CONFIDENT)
+        nearest = torch.cdist(batch[judged].flatten(1), others).topk(NEIGHBOURS, largest=False).indices
+        count += int((kept.labels[nearest].mode(1).values == best.indices[judged]).sum())
+    return count / len(images)
 
 
 class _Features:

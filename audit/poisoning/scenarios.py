@@ -45,6 +45,7 @@ def poisoned(spec: PoisonScenario, table: PoisonTable, session: AuditSession) ->
         "clean_references": sum(usual) / len(usual),
         "reference_count": len(references),
         "attack": None,
+        "done": done.describe(),
         "detectors": _detectors(target, spec, name, session),
     }
     if poison.trigger is None:
@@ -105,11 +106,11 @@ def _turned(shown: Outcome, spec: PoisonScenario, target: TorchTarget) -> NDArra
     if poison.labels == "all-to-all":
         hit: NDArray[np.bool_] = (shown.after == (shown.labels + 1) % target.classes) & (shown.before == shown.labels)
         return hit
-    others = shown.labels != poison.target_class
+    others: NDArray[np.bool_] = shown.labels != poison.target_class
     if poison.source_classes is not None:
         others &= np.isin(shown.labels, poison.source_classes)
-    fresh: NDArray[np.bool_] = (shown.after == poison.target_class) & (shown.before != poison.target_class)
-    return fresh[others]
+    turned: NDArray[np.bool_] = ((shown.after == poison.target_class) & (shown.before != poison.target_class))[others]
+    return turned
 
 
 def _turning(shown: Outcome, classes: int) -> NDArray[np.float64]:

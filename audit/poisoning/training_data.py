@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from audit import metrics
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
 from audit.poisoning.detectors import DETECTORS, Detection
-from audit.records import Bound, Evidence, Measurement, Metric, Probe
+from audit.records import Evidence, Measurement, Metric, Probe
 from audit.requirements import TrainingDataRequirement
 from audit.session import AuditSession
 
@@ -30,9 +29,9 @@ def training_data(requirement: TrainingDataRequirement, session: AuditSession) -
         probes = (_finds_planted(control.target, known.against(rows)),)
         table = [known.against(rows, name) for name in (None, *DETECTORS)]
     evidence = Evidence(
-        measurement=measure(found, bound),
+        measurement=measure(found),
         probes=probes,
-        control=control_result(control_name(control), bound, lambda: measure(session.detected(control.target), bound)),
+        control=control_result(control_name(control), bound, lambda: measure(session.detected(control.target))),
         tables={
             "detectors": {"target": control.target, "rows": table},
             "labels": {
@@ -45,19 +44,16 @@ def training_data(requirement: TrainingDataRequirement, session: AuditSession) -
     return evidence, None
 
 
-def measure(found: Detection, bound: Bound) -> Measurement:
-    """Return the highest share of a class that is flagged; the intervals of all classes hold together (Bonferroni)."""
-    shares = found.shares()
-    confidence = 1 - (1 - bound.confidence) / len(shares)
-    ends = [metrics.proportion_interval(flagged, n, confidence) for _, flagged, n in shares]
-    worst, flagged, n = max(shares, key=lambda one: one[1] / one[2])
+def measure(found: Detection) -> Measurement:
+    """Return the highest share of a class that is flagged; exact, for every training image was looked at."""
+    worst, flagged, n = max(found.shares(), key=lambda one: one[1] / one[2])
     return Measurement(
         metric=Metric.FLAGGED_SHARE,
         value=flagged / n,
-        low=max(low for low, _ in ends),
-        high=max(high for _, high in ends),
+        low=flagged / n,
+        high=flagged / n,
         n=n,
-        interval=f"exact (Clopper-Pearson), Bonferroni over {len(shares)} classes",
+        interval="exact: every training image was looked at",
         settings={
             "class": worst,
             "flagged": flagged,

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,6 +13,7 @@ from audit.records import Bound, Exhibit, Metric, Report, Status, Suppression, V
 from audit.report import figures
 
 TEMPLATES = Path(__file__).parent / "templates"
+COUNTED = (Metric.FINDINGS, Metric.INVERTED_TRIGGER)  # not shares
 SYMBOLS = {Status.MET: "✓", Status.NOT_MET: "✗", Status.INCONCLUSIVE: "?", Status.NOT_RUN: "–"}
 
 
@@ -30,22 +30,36 @@ def render(report: Report, folder: Path) -> str:
     """Return the audit as an HTML fragment, pictures included; the PNGs are also kept in the evidence folder."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(percent=percent, figure=figure_text, seconds=seconds, groupby_reason=group)
-    environment.globals.update(symbols=SYMBOLS, Status=Status)
-    pictures = {kind: _pictures(report, kind, folder) for kind in ("confusion", "curve", "gallery")}
+    environment.globals.update(symbols=SYMBOLS, Status=Status, COUNTED=COUNTED)
+    pictures = {kind: _pictures(report, kind, folder) for kind in (*figures.DRAWN, *figures.DRAWN_FROM_FILES)}
+    pictures["poisoning"] = _poison_plot(report, folder)
     requirements = {one["id"]: one for one in report.policy["requirements"]}
     return environment.get_template("audit.html.jinja").render(
         report=report,
         rows=[(requirements[verdict.requirement_id], verdict) for verdict in report.verdicts],
         bounds={name: Bound.model_validate(one["bound"]) for name, one in requirements.items()},
-        scenarios=[one for one in report.exhibits if one.kind == "scenario"],
-        worst=[one for one in report.exhibits if one.kind == "worst_case"],
-        defences=[one for one in report.exhibits if one.kind == "defence"],
-        backdoors=[verdict for verdict in report.verdicts if "triggers" in verdict.evidence.tables],
-        comparisons=[one for one in report.exhibits if one.kind == "comparison"],
+        scenarios=_exhibits(report, "scenario"),
+        worst=_exhibits(report, "worst_case"),
+        defences=_exhibits(report, "defence"),
+        backdoors=_with_table(report, "triggers"),
+        inversions=_exhibits(report, "inverted"),
+        detectors=_with_table(report, "detectors"),
+        cures=_with_table(report, "cure"),
+        poisonings=_exhibits(report, "poisoning"),
+        runtime=_exhibits(report, "strip"),
+        comparisons=_exhibits(report, "comparison"),
         pictures=pictures,
         suppressions=[one for verdict in report.verdicts for one in verdict.evidence.suppressions],
-        dependencies=[verdict for verdict in report.verdicts if "audited" in verdict.evidence.tables],
+        dependencies=_with_table(report, "audited"),
     )
+
+
+def _exhibits(report: Report, kind: str) -> list[Exhibit]:
+    return [one for one in report.exhibits if one.kind == kind]
+
+
+def _with_table(report: Report, name: str) -> list[Verdict]:
+    return [verdict for verdict in report.verdicts if name in verdict.evidence.tables]
 
 
 def percent(value: float | None) -> str:
@@ -54,12 +68,14 @@ def percent(value: float | None) -> str:
 
 
 def figure_text(verdict: Verdict, part: str) -> str:
-    """Write one number of a verdict's measurement: shares in per cent, counts as they are."""
+    """Write one number of a verdict's measurement: shares in per cent, ratios and counts as they are."""
     measured = verdict.measurement
     if measured is None:
         return "–"
     if measured.metric is Metric.FINDINGS:
         return {"value": f"{measured.value:g}", "low": "exact", "high": "", "margin": f"{verdict.margin:g}"}[part]
+    if measured.metric is Metric.INVERTED_TRIGGER:
+        return f"{verdict.margin:+.2f}" if part == "margin" else f"{getattr(measured, part):.2f}"
     if part == "margin":
         return "–" if verdict.margin is None else f"{100 * verdict.margin:+.2f}"
     return percent(getattr(measured, part))
@@ -89,12 +105,23 @@ def _pictures(report: Report, kind: str, folder: Path) -> list[Picture]:
     return [_picture(one, index, folder) for index, one in enumerate(report.exhibits) if one.kind == kind]
 
 
+def _poison_plot(report: Report, folder: Path) -> list[Picture]:
+    """Return one plot of all poisonings with a trigger, where there are several."""
+    shown = [one for one in _exhibits(report, "poisoning") if one.data["attack"]]
+    if len(shown) < 2:
+        return []
+    png = figures.poisonings(shown)
+    return [_kept(png, "poisoning-plot", folder, "Attack success rate and clean accuracy, by share of poisoned images")]
+
+
 def _picture(exhibit: Exhibit, index: int, folder: Path) -> Picture:
-    png = figures.gallery(exhibit, folder) if exhibit.kind == "gallery" else _drawers()[exhibit.kind](exhibit)
-    (folder / "evidence" / f"{exhibit.kind}-{index}.png").write_bytes(png)
-    uri = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    return Picture(exhibit.title, uri, exhibit.data.get("n"))
+    if exhibit.kind in figures.DRAWN_FROM_FILES:
+        png = figures.DRAWN_FROM_FILES[exhibit.kind](exhibit, folder)
+    else:
+        png = figures.DRAWN[exhibit.kind](exhibit)
+    return _kept(png, f"{exhibit.kind}-{index}", folder, exhibit.title, exhibit.data.get("n"))
 
 
-def _drawers() -> dict[str, Any]:
-    return {"confusion": figures.confusion, "curve": figures.curve}
+def _kept(png: bytes, name: str, folder: Path, title: str, n: int | None = None) -> Picture:
+    (folder / "evidence" / f"{name}.png").write_bytes(png)
+    return Picture(title, f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}", n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,80 @@ def gallery(exhibit: Exhibit, folder: Path) -> bytes:
     return _png(figure)
 
 
+def triggers(exhibit: Exhibit, folder: Path) -> bytes:
+    """Draw an image without a trigger, with each trigger of a catalogue, and with a placebo of each."""
+    with np.load(folder / exhibit.files[0], allow_pickle=False) as stored:
+        original, stamped, placebos = stored["original"], stored["stamped"], stored["placebos"]
+    figure = Figure(figsize=(1.35 * (len(stamped) + 1) + 0.4, 3.5), layout="constrained")
+    rows = figure.subplots(2, len(stamped) + 1, squeeze=False)
+    _image(rows[0, 0], original[0], "none")
+    rows[1, 0].set_axis_off()
+    for index, text in enumerate(exhibit.data["triggers"]):
+        _image(rows[0, index + 1], stamped[index], text.replace(", ", "\n"))
+        _image(rows[1, index + 1], placebos[index], "placebo")
+    return _png(figure)
+
+
+def inverted(exhibit: Exhibit, folder: Path) -> bytes:
+    """Draw the inverted trigger of every class, mask times pattern, with its size beneath."""
+    with np.load(folder / exhibit.files[0], allow_pickle=False) as stored:
+        masks, patterns = stored["masks"], stored["patterns"]
+    shown, columns = exhibit.data["rows"], 5
+    figure = Figure(figsize=(1.5 * columns, 1.85 * -(-len(shown) // columns)), layout="constrained")
+    axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flatten()
+    for axis in axes[len(shown) :]:
+        axis.set_axis_off()
+    for axis, row, mask, pattern in zip(axes, shown, masks, patterns, strict=False):
+        size = "none works" if row["size"] is None else f"{row['size']:.1f} pixels"
+        _image(axis, mask[None] * pattern, f"class {row['class']}: {size}")
+    return _png(figure)
+
+
+def turned(exhibit: Exhibit) -> bytes:
+    """Draw which share of a class (row) a trigger turned into another (column), in per cent."""
+    matrix = 100 * np.array(exhibit.data["matrix"])
+    figure = Figure(figsize=(3.7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(matrix.shape):
+        if matrix[row, column] >= 0.05:
+            ink = "white" if matrix[row, column] > 50 else "#222222"
+            axes.text(column, row, f"{matrix[row, column]:.1f}", ha="center", va="center", fontsize=5.6, color=ink)
+    ticks = range(len(matrix))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+    axes.set_xlabel("turned into", fontsize=8)
+    axes.set_ylabel("true class", fontsize=8)
+    return _png(figure)
+
+
+def poisonings(exhibits: Sequence[Exhibit]) -> bytes:
+    """Draw attack success rate and clean accuracy against the share of poisoned images, one marker a kind."""
+    figure = Figure(figsize=(7.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    kinds = dict.fromkeys(f"{one.data['labels']} labels, {one.data['trigger']}" for one in exhibits)
+    for kind, (colour, marker, style) in zip(kinds, LINES * (1 + len(kinds) // len(LINES)), strict=False):
+        own = [one.data for one in exhibits if f"{one.data['labels']} labels, {one.data['trigger']}" == kind]
+        own.sort(key=lambda data: data["share"])
+        shares = [100 * data["share"] for data in own]
+        for part, fill in (("attack", colour), ("clean", "white")):
+            value = np.array([data[part]["value"] for data in own])
+            low = value - [data[part]["low"] for data in own]
+            high = np.array([data[part]["high"] for data in own]) - value
+            axes.errorbar(
+                shares, 100 * value, 100 * np.array([low, high]), color=colour, marker=marker, linestyle=style,
+                markerfacecolor=fill, markersize=5, linewidth=1.2, capsize=2, label=kind if part == "attack" else None,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("share of training images poisoned, %", fontsize=9)
+    axes.set_ylabel("filled: attack success rate, hollow: clean accuracy, %", fontsize=9)
+    axes.set_ylim(-3, 103)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False, loc="center right")
+    return _png(figure)
+
+
 def _image(axes: Any, image: NDArray[np.float32], caption: str) -> None:
     if image.shape[0] == 3:
         axes.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1))
@@ -93,3 +168,11 @@ def _png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+DRAWN: dict[str, Callable[[Exhibit], bytes]] = {"confusion": confusion, "curve": curve, "turned": turned}
+DRAWN_FROM_FILES: dict[str, Callable[[Exhibit, Path], bytes]] = {
+    "gallery": gallery,
+    "triggers": triggers,
+    "inverted": inverted,
+}

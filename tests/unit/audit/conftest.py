@@ -79,6 +79,7 @@ def toy_policy():
                 "POI-001",
                 "poisoning",
                 {"metric": "excess_attack_success_rate", "at_most": 0.05},
+                check="triggers",
                 triggers=[{"kind": "pixel", "row": 5, "column": 5}],
                 control={"target": "backdoored"},
             ),

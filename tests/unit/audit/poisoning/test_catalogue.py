@@ -13,7 +13,7 @@ from audit.outcome import Rate
 from audit.poisoning.catalogue import Excess, backdoor
 from audit.poisoning.triggers import Pixel
 from audit.records import Status
-from audit.requirements import PoisoningRequirement
+from audit.requirements import TriggerRequirement
 from tests.unit import toy
 from tests.unit.audit.conftest import requirement as stated
 
@@ -50,11 +50,12 @@ def examine(laboratory, make_target):
     def examined(target, *references, triggers=(CORNER,), **rest):
         if references:
             rest["reference_networks"] = {"target": "honest", "count": len(references)}
-        requirement = PoisoningRequirement.model_validate(
+        requirement = TriggerRequirement.model_validate(
             stated(
                 "POI-001",
                 "poisoning",
                 {"metric": "excess_attack_success_rate", "at_most": 0.05},
+                check="triggers",
                 triggers=list(triggers),
                 control={"target": "backdoored"},
                 **rest,
