@@ -5,7 +5,8 @@ The one that decides splits each class in two and asks whether the smaller part 
 1. Features (the input of the last linear layer) are whitened by the covariance within classes, pooled over all of them,
    so that style varies by about one in every direction. Images that came into a class by a trigger lie far off.
 2. Two Gaussians with one covariance are fitted to each class (as Tang et al. 2021, "Demon in the Variant", USENIX
-   Security, section 5), from several starts; the smaller part is set aside, and the rest split once more.
+   Security, section 5), from several starts; the smaller part is set aside, and the rest split again, for
+   poison from several classes may lie apart.
 3. What was not set aside says where each image of a part belongs: small networks fitted on it, with random marks so
    that marks do not distract them, and the nearest images in it, pixel for pixel. A part is flagged when both, for most
    of its images, name the same other class, the networks with confidence (exclusionary reclassification, Chen et al.
@@ -40,7 +41,7 @@ PER_CLASS = 20  # images that a split needs
 PER_DIMENSION = 8  # images of the smallest class for each feature direction that is kept
 LEAST_VARIANCE = 1e-3  # of the greatest; directions below it are noise
 STARTS = (0.01, 0.1, 0.3)  # shares of a class, farthest out, that a split starts from
-ROUNDS, ITERATIONS, RIDGE = 2, 15, 0.05
+ROUNDS, ITERATIONS, RIDGE = 3, 15, 0.05
 JUDGES, FITTING_STEPS = 2, 600
 NEIGHBOURS = 5
 CONFIDENT, MAJORITY = 0.9, 0.5

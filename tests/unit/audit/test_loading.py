@@ -99,7 +99,7 @@ def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(monkeypatch):
     assert lines == []
     monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_SECONDS", 0.0)
     progress.Ticker(None, lines.append)(500, 1000)
-    assert lines == ["attacked 500 of 1,000 samples"]
+    assert lines == ["500 of 1,000 done"]
 
 
 def test_a_pair_of_arrays_is_a_dataset():

@@ -13,11 +13,6 @@ from audit.poisoning.plan import Poisoning
 from tests.unit.audit.poisoning.conftest import COUNT, fitted
 
 
-@pytest.fixture(scope="module")
-def from_two_network(from_two):
-    return fitted(from_two.samples)
-
-
 @pytest.fixture(autouse=True)
 def quick_judges(monkeypatch):
     monkeypatch.setattr(detectors, "FITTING_STEPS", 200)
@@ -31,8 +26,8 @@ def detect(make_target):
     return run
 
 
-def test_planted_poison_is_found(detect, from_two_network, from_two):
-    found = detect(from_two_network, from_two.samples).against(from_two.rows)
+def test_planted_poison_is_found(detect, backdoored_network, poisoned):
+    found = detect(backdoored_network, poisoned.samples).against(poisoned.rows)
     assert found["planted"] == COUNT
     assert found["recall"] >= 0.95
     assert found["precision"] >= 0.5
@@ -50,9 +45,9 @@ def test_poison_with_right_labels_is_not_found_and_that_is_said(detect, split):
     assert detect(fitted(done.samples), done.samples).against(done.rows)["recall"] == 0.0
 
 
-def test_every_detector_is_counted_against_the_planted_rows(detect, from_two_network, from_two):
-    found = detect(from_two_network, from_two.samples)
-    table = {name: found.against(from_two.rows, name) for name in DETECTORS}
+def test_every_detector_is_counted_against_the_planted_rows(detect, backdoored_network, poisoned):
+    found = detect(backdoored_network, poisoned.samples)
+    table = {name: found.against(poisoned.rows, name) for name in DETECTORS}
     assert table[OURS]["recall"] >= 0.95
     assert table[DUPLICATES]["flagged"] == 0
     assert table[DUPLICATES]["precision"] is None
@@ -93,11 +88,11 @@ def test_a_network_without_a_linear_layer_is_seen_through_its_logits(make_target
     assert detectors.features_of(make_target(Quarters()), split.images[:7]).shape == (7, 4)
 
 
-def test_a_detection_is_taken_from_the_store(laboratory, make_target, from_two_network, from_two):
-    target = make_target(from_two_network)
-    first = detectors.detected(laboratory, target, from_two.samples)
+def test_a_detection_is_taken_from_the_store(laboratory, make_target, backdoored_network, poisoned):
+    target = make_target(backdoored_network)
+    first = detectors.detected(laboratory, target, poisoned.samples)
     asked = target.passes.copy()
-    again = detectors.detected(laboratory, target, from_two.samples)
+    again = detectors.detected(laboratory, target, poisoned.samples)
     assert torch.equal(first.flagged, again.flagged)
     assert first.parts == again.parts
     assert target.passes.since(asked).forward <= 50
