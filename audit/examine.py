@@ -17,6 +17,7 @@ from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, 
 from audit.repository import tracked_files
 from audit.requirements import (
     ArtifactRequirement,
+    BackdooredControl,
     BaseRequirement,
     BuiltinControl,
     DependencyRequirement,
@@ -216,6 +217,6 @@ def control_result(name: str, bound: Bound, check: Callable[[], Measurement]) ->
     return ControlResult(name=name, status=compare(bound, measurement), detail=describe(bound, measurement) + found)
 
 
-def control_name(control: TargetControl | BuiltinControl) -> str:
+def control_name(control: TargetControl | BuiltinControl | BackdooredControl) -> str:
     """Return what the report calls the control."""
     return control.target if isinstance(control, TargetControl) else f"builtin {control.builtin}"

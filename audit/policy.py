@@ -18,6 +18,7 @@ from audit.exhibits import Exhibits
 from audit.poisoning.plan import Poisoning
 from audit.records import Record, Sha256, Waiver
 from audit.requirements import (
+    BackdooredControl,
     BuiltinControl,
     CureRequirement,
     EvasionRequirement,
@@ -140,7 +141,9 @@ class Policy(Record):
     def fits_networks(self) -> bool:
         """Tell whether a control is a network that the audit fits itself, on data that are not judged."""
         return any(
-            isinstance(one.control, BuiltinControl) and one.control.builtin == "undefended" for one in self.requirements
+            isinstance(one.control, BackdooredControl)
+            or (isinstance(one.control, BuiltinControl) and one.control.builtin == "undefended")
+            for one in self.requirements
         )
 
     def _wrapped_targets(self) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from audit.measure import Laboratory
 from audit.outcome import Outcome
 from audit.poisoning.detectors import Detection, detected
 from audit.poisoning.plan import Poisoning
+from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile, ThreatModel
 from audit.requirements import BuiltinControl, Count, Limits, TargetControl
@@ -26,6 +27,7 @@ from audit.target import TorchTarget, build_target, defend, wrap_network
 from audit.trainer import Trainer, Weights, pinned
 
 FIRST_REFERENCE = 101  # seed; the next ones follow
+PLANTED = 0.2  # share of the images that a backdoored control is fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,24 @@ class AuditSession:
             self._targets[name] = wrap_network(
                 name, network, classes=classes, bounds=self.spec(self.target_name).bounds, device=device
             )
+        return self._targets[name]
+
+    def backdoored(self, trigger: Trigger) -> TorchTarget:
+        """Return a small network with a backdoor on a trigger, fitted on data that are not judged.
+
+        Raises:
+            TargetError: there are too few data to fit one on.
+        """
+        name = f"builtin backdoored, {trigger.text}"
+        if name not in self._targets:
+            spec, device = self.spec(self.target_name), self.options.device
+            classes, fitting = self.classes(spec), self.dataset.fitting
+            self.announce("control: fitting a small backdoored network on data that are not judged")
+            if fitting is not None:
+                plan = Poisoning(trigger=trigger, target_class=0, fraction=PLANTED)
+                fitting = plan.apply(fitting, classes, spec.bounds).samples
+            network = fit_undefended(fitting, classes, device)
+            self._targets[name] = wrap_network(name, network, classes=classes, bounds=spec.bounds, device=device)
         return self._targets[name]
 
     def samples(self, limit: Limits | Count) -> Samples:

@@ -21,7 +21,7 @@ from audit.loading import Samples
 from audit.outcome import Outcome, Rate, rates
 from audit.poisoning.triggers import Trigger
 from audit.records import Bound, Evidence, Measurement, Metric, Probe
-from audit.requirements import TriggerRequirement
+from audit.requirements import BackdooredControl, TriggerRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
 
@@ -85,7 +85,11 @@ def backdoor(requirement: TriggerRequirement, session: AuditSession) -> Examined
     judged = [one for one in found if trial.judges(one)]
 
     def measure_control() -> Measurement:
-        bad = trial.excesses(session.target(control.target), session.samples(control.samples))
+        if isinstance(control, BackdooredControl):
+            network = session.backdoored(requirement.triggers[0])
+        else:
+            network = session.target(control.target)
+        bad = trial.excesses(network, session.samples(control.samples))
         return trial.measure([one for one in bad if trial.judges(one)])
 
     evidence = Evidence(

@@ -1,6 +1,7 @@
 """What a policy may require: one type a family, in the family of poisoning one a check."""
 
 from audit.requirements.base import (
+    BackdooredControl,
     BaseRequirement,
     BuiltinControl,
     Count,
@@ -38,6 +39,7 @@ from audit.requirements.poisoning import (
 __all__ = [
     "AnyAttack",
     "ArtifactRequirement",
+    "BackdooredControl",
     "BaseRequirement",
     "BuiltinControl",
     "Count",

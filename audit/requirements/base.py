@@ -71,6 +71,13 @@ class RegisterControl(Record):
     register_file: str
 
 
+class BackdooredControl(Record):
+    """A small network of the audit's own with a backdoor on the first trigger, fitted on data that are not judged."""
+
+    builtin: Literal["backdoored"]
+    samples: Count = 1000
+
+
 class TamperControl(Record):
     """Tampered copies of the data: a flipped label, a changed pixel, a removed sample, two swapped files.
 

@@ -8,7 +8,15 @@ from pydantic import Field
 
 from audit.poisoning.triggers import AnyTrigger
 from audit.records import Family, Metric, Record, Sha256, Share
-from audit.requirements.base import BaseRequirement, GeneralThreat, Limits, TamperControl, TargetControl, TargetName
+from audit.requirements.base import (
+    BackdooredControl,
+    BaseRequirement,
+    GeneralThreat,
+    Limits,
+    TamperControl,
+    TargetControl,
+    TargetName,
+)
 
 
 class ReferenceNetworks(Record):
@@ -43,7 +51,7 @@ class TriggerRequirement(_PoisoningRequirement):
     placebos: Annotated[int, Field(ge=1)] = 10
     perturbation_above: Share = 0.05
     samples: Limits = Limits()
-    control: TargetControl
+    control: TargetControl | BackdooredControl
 
 
 class InversionRequirement(_PoisoningRequirement):
