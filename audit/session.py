@@ -27,7 +27,7 @@ from audit.target import TorchTarget, build_target, defend, wrap_network
 from audit.trainer import Trainer, Weights, pinned
 
 FIRST_REFERENCE = 101  # seed; the next ones follow
-PLANTED = 0.2  # share of the images that a backdoored control is fitted on
+PLANTED = 0.1  # share of the images that a backdoored control is fitted on
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from audit.requirements import InversionRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
 
-SEEDS = (0, 1)  # of the inversions whose spread is the interval
+SEEDS = (0, 1)  # of the inversions of a judged network; the smaller trigger counts, for it was shown to work
 FITTED_AND_COUNTED = 2_000  # clean images that an inversion looks at, at most
 
 
@@ -75,22 +75,22 @@ class _Trial:
         return [self._inverted(target, seed) for seed in SEEDS]
 
     def measure(self, found: Sequence[Inverted]) -> Measurement:
-        """Return the smallest size over the smallest of the references; the interval is the spread over seeds.
+        """Return the smallest size found over the smallest of the references; both are of triggers shown to work.
 
         Raises:
             ValueError: no trigger works for any class, so that there is no size.
         """
-        ratios = sorted(one.smallest / self._least for one in found)
-        if not math.isfinite(ratios[-1]):
-            raise ValueError("inversion found no trigger that works, for any class; give it more steps")
         smallest = min(found, key=lambda one: one.smallest)
+        ratio = smallest.smallest / self._least
+        if not math.isfinite(ratio):
+            raise ValueError("inversion found no trigger that works, for any class; give it more steps")
         return Measurement(
             metric=Metric.INVERTED_TRIGGER,
-            value=ratios[0],
-            low=ratios[0],
-            high=ratios[-1],
+            value=ratio,
+            low=ratio,
+            high=ratio,
             n=len(self.references),
-            interval=f"spread of {len(found)} inversions with different seeds",
+            interval=f"the smaller of {len(found)} inversions with different seeds",
             settings={
                 "target_class": smallest.suspect,
                 "size_in_pixels": smallest.smallest,

@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from audit import choose as choosing
 from audit import cli
 from audit.choose import choose
 from audit.errors import DataError, PolicyError
+from audit.policy import load_policy
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,7 +22,7 @@ def test_list_prints_one_line_a_requirement(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert cli.main(["list", "--policy", "policies/mnist.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 14
     assert re.fullmatch(r"EVA-002\s+high\s+robust_accuracy\s+>= 0.8\s+Robust accuracy under 40-step PGD.*", lines[2])
 
 
@@ -30,6 +32,30 @@ def test_show_prints_one_requirement_whole(monkeypatch, capsys):
     out = capsys.readouterr().out
     for part in ("id: POI-001", "why:", "triggers:", "control:", "at_most: 0.02"):
         assert part in out
+
+
+def test_pin_writes_fingerprints_and_prints_what_the_shipped_policy_pins(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["pin", "--policy", "policies/digits.yaml", str(tmp_path / "digits.safetensors")]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    policy = load_policy(ROOT / "policies/digits.yaml", ROOT).policy
+    (shipped,) = (one for one in policy.requirements if one.id == "POI-005")
+    assert {name: printed[name] for name in ("training", "audit", "raw_files")} == {
+        "training": shipped.training,
+        "audit": shipped.audit,
+        "raw_files": shipped.raw_files,
+    }
+    assert (tmp_path / "digits.safetensors").read_bytes() == (ROOT / shipped.fingerprints).read_bytes()
+
+
+def test_pin_needs_a_training_split(monkeypatch, capsys, tmp_path):
+    policy = yaml.safe_load(POLICY)
+    policy["dataset"] = "tests.unit.toy:data"
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["pin", "--policy", str(tmp_path / "toy.yaml"), str(tmp_path / "out.safetensors")]) == 4
+    assert "expected a training split (got none)" in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_schema_is_json(capsys):
@@ -77,7 +103,7 @@ def two_policies(tmp_path, monkeypatch):
     monkeypatch.setattr(choosing, "AUTO", ("policies/first.yaml", "policies/second.yaml"))
     for name in ("policies", "model_under_test"):
         (tmp_path / name).symlink_to(ROOT / name) if name != "policies" else (tmp_path / name).mkdir()
-    for name in ("controls", "semgrep", "stride.yaml"):
+    for name in ("controls", "pins", "semgrep", "stride.yaml"):
         (tmp_path / "policies" / name).symlink_to(ROOT / "policies" / name)
 
     def write(first, second):

@@ -21,6 +21,10 @@ REQUIRED_IDS = (
     "EVA-002",
     "EVA-003",
     "POI-001",
+    "POI-002",
+    "POI-003",
+    "POI-004",
+    "POI-005",
     "ARTF-001",
     "STAT-001",
     "STAT-002",
@@ -123,9 +127,9 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("requirements", 1, "threat_model", "eps"), 0, r"threat_model.eps: .*greater than 0 \(got 0\)", id="eps 0"
         ),
         pytest.param(
-            ("requirements", 6, "control", "plant"),
+            ("requirements", 10, "control", "plant"),
             "policies/controls/none.txt",
-            r"requirements\[6\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
+            r"requirements\[10\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
             id="missing file",
         ),
         pytest.param(
