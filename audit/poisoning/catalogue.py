@@ -89,8 +89,7 @@ def backdoor(requirement: TriggerRequirement, session: AuditSession) -> Examined
             network = session.backdoored(requirement.triggers[0])
         else:
             network = session.target(control.target)
-        bad = trial.excesses(network, session.samples(control.samples))
-        return trial.measure([one for one in bad if trial.judges(one)])
+        return trial.measure(trial.excesses(network, session.samples(control.samples)))
 
     evidence = Evidence(
         measurement=trial.measure(judged) if judged else None,
