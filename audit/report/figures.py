@@ -29,11 +29,7 @@ def confusion(exhibit: Exhibit) -> bytes:
         if matrix[row, column]:
             ink = "white" if shares[row, column] > 0.5 else "#222222"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=6.2, color=ink)
-    ticks = range(len(matrix))
-    axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
-    axes.set_yticks(ticks, [str(tick) for tick in ticks], fontsize=7)
-    axes.set_xlabel("predicted class", fontsize=8)
-    axes.set_ylabel("true class", fontsize=8)
+    _by_class(axes, len(matrix), "predicted class")
     return _png(figure)
 
 
@@ -118,11 +114,7 @@ def turned(exhibit: Exhibit) -> bytes:
         if matrix[row, column] >= 0.05:
             ink = "white" if matrix[row, column] > 50 else "#222222"
             axes.text(column, row, f"{matrix[row, column]:.1f}", ha="center", va="center", fontsize=5.6, color=ink)
-    ticks = range(len(matrix))
-    axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
-    axes.set_yticks(ticks, [str(tick) for tick in ticks], fontsize=7)
-    axes.set_xlabel("turned into", fontsize=8)
-    axes.set_ylabel("true class", fontsize=8)
+    _by_class(axes, len(matrix), "turned into")
     return _png(figure)
 
 
@@ -144,6 +136,7 @@ def poisonings(exhibits: Sequence[Exhibit]) -> bytes:
                 markerfacecolor=fill, markersize=5, linewidth=1.2, capsize=2, label=kind if part == "attack" else None,
             )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("share of training images poisoned, %", fontsize=9)
     axes.set_ylabel("filled: attack success rate, hollow: clean accuracy, %", fontsize=9)
     axes.set_ylim(-3, 103)
@@ -151,6 +144,14 @@ def poisonings(exhibits: Sequence[Exhibit]) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False, loc="center right")
     return _png(figure)
+
+
+def _by_class(axes: Any, classes: int, columns: str) -> None:
+    ticks = range(classes)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+    axes.set_xlabel(columns, fontsize=8)
+    axes.set_ylabel("true class", fontsize=8)
 
 
 def _image(axes: Any, image: NDArray[np.float32], caption: str) -> None:
