@@ -23,7 +23,6 @@ from audit.loading import Samples, content_digest
 from audit.records import Finding, Severity
 
 SPLITS = ("training", "audit")
-WINDOW = 2_000  # samples aligned at a time around a difference in length
 
 
 @dataclass(frozen=True, slots=True)
