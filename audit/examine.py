@@ -9,14 +9,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audit import artifacts, outcome, register
+from audit import outcome, register
 from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
 from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
 from audit.repository import tracked_files
 from audit.requirements import (
-    ArtifactRequirement,
     BackdooredControl,
     BaseRequirement,
     BuiltinControl,
@@ -28,7 +27,6 @@ from audit.requirements import (
 )
 from audit.scanners.interface import CodeScanner, DependencyScan, Scan
 from audit.session import AuditSession
-from audit.weights import load_weights
 
 Examination = TypeVar("Examination", bound=BaseRequirement)
 Examined = tuple[Evidence, Outcome | None]
@@ -65,20 +63,6 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> E
         control=control_result(control_name(control), bound, measure_control),
     )
     return evidence, measured
-
-
-def artifact(requirement: ArtifactRequirement, session: AuditSession) -> Evidence:
-    """Check the target's weight file, and that the loader refuses malicious ones."""
-    weights = session.weights(session.target_name)
-    if weights is None:
-        return Evidence(not_run=f"target {session.target_name} has no weight file to examine")
-    own = artifacts.weight_findings(weights.path, weights.sha256, weights.path.name, load_weights)
-    planted, tried = artifacts.loader_findings(load_weights)
-    return Evidence(
-        measurement=count((*own, *planted), 1 + tried, weights=weights.path.name, planted_files=tried),
-        findings=(*own, *planted),
-        control=artifacts.payload_control(),
-    )
 
 
 def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:

@@ -50,7 +50,8 @@ class TargetSpec(Record):
     ``poison`` has the recipe trained on a poisoned copy of the training split, ``sanitises`` on what the detectors
     leave of the copy that another target is trained on.
     ``classes`` and ``input_shape`` (C, H, W) are checked against the data. A network that draws at random says so with
-    ``draws``, over which it is judged.
+    ``draws``, over which it is judged. ``public_key`` has the folder of the weights verified against its ``signature``,
+    by default ``model.sig`` in that folder, before anything is loaded from it.
     """
 
     factory: Function | None = None
@@ -65,6 +66,8 @@ class TargetSpec(Record):
     classes: Annotated[int, Field(ge=2)] | None = None
     input_shape: tuple[Side, Side, Side] | None = None
     draws: Annotated[int, Field(ge=1, le=1000)] = 1
+    public_key: str | None = None
+    signature: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -81,6 +84,10 @@ class TargetSpec(Record):
             raise ValueError("sanitises says what a recipe trains on (got no recipe, weights from a file, or poison)")
         if self.sha256 is not None and self.weights is None:
             raise ValueError("sha256 pins a weight file (got no weights)")
+        if self.public_key is not None and self.weights is None:
+            raise ValueError("public_key verifies the folder of a weight file (got no weights)")
+        if self.signature is not None and self.public_key is None:
+            raise ValueError("signature needs a public_key to verify it with (got none)")
         if self.bounds[0] >= self.bounds[1]:
             raise ValueError(f"bounds: expected the least before the greatest pixel value (got {list(self.bounds)})")
         return self

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from audit.artifacts import signature
 from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
-from audit.errors import TargetError
+from audit.errors import IntegrityError, TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
 from audit.outcome import Outcome
@@ -128,10 +129,35 @@ class AuditSession:
         if name not in self._weights:
             spec = self.spec(name)
             if spec.weights is not None:
-                self._weights[name] = pinned(self.root / spec.weights, spec.sha256)
+                self._weights[name] = self._pinned(name, spec, self.root / spec.weights)
             else:
                 self._weights[name] = self.trainer.of(name, spec) if spec.recipe is not None else None
         return self._weights[name]
+
+    def signed_files(self, name: str) -> dict[str, str]:
+        """Return the SHA-256 of every file in the folder of a target's weights, once its signature was verified.
+
+        Raises:
+            IntegrityError: the folder is not what was signed.
+            TargetError: the policy names no public key for this target.
+        """
+        spec = self.spec(name)
+        if spec.weights is None or spec.public_key is None:
+            raise TargetError(f"target {name}: no public key is configured (targets.{name}.public_key)")
+        folder = (self.root / spec.weights).parent
+        where = self.root / spec.signature if spec.signature is not None else folder / signature.NAME
+        return signature.verify(folder, where, self.root / spec.public_key)
+
+    def _pinned(self, name: str, spec: TargetSpec, path: Path) -> Weights:
+        """Return a weight file with its pin: the policy's digest, and the signed one where a key is configured."""
+        if spec.public_key is None:
+            return pinned(path, spec.sha256)
+        signed = self.signed_files(name).get(path.name)
+        if spec.sha256 not in (None, signed):
+            raise IntegrityError(
+                f"{path.name}: expected SHA-256 {spec.sha256} (pinned in the policy), signed is {signed}"
+            )
+        return pinned(path, signed)
 
     def detected(self, name: str) -> Detection:
         """Return what the detectors find in the data that a target is trained on, seen through its own features.

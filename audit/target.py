@@ -16,13 +16,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from audit.artifacts.weights import load_weights
 from audit.defences import Defence
 from audit.errors import TargetError
 from audit.identity import network_digest, parameters_digest
 from audit.loading import resolve
 from audit.randomness import seeded
 from audit.records import Knowledge
-from audit.weights import load_weights
 
 PREDICT_BATCH = 100
 JUDGING_SEED = 20_000  # a randomised target is judged over these draws and no others

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audit.artifacts.weights import file_sha256
 from audit.attacks import Pgd
 from audit.errors import PolicyError, TargetError
 from audit.loading import Samples, resolve
 from audit.poisoning.plan import Poisoned, Poisoning
 from audit.policy import TargetSpec
 from audit.requirements import TriggerRequirement
-from audit.weights import file_sha256
 
 if TYPE_CHECKING:
     from audit.session import AuditSession

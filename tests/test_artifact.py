@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit import examine
+from audit.artifacts.examine import artifact
 
 
 @pytest.mark.requirements("artifact")
-def test_weights_are_loaded_safely(requirement, audit, record):
-    """The weights are the pinned safetensors, and a malicious pickle is refused before it runs."""
-    record(examine.artifact(requirement, audit))
+def test_no_unsafe_model_file_is_loaded(requirement, audit, record):
+    """The weights are the pinned ones, malicious files are refused before they run, signatures hold."""
+    record(artifact(requirement, audit))

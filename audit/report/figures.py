@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from audit.records import Exhibit
@@ -136,7 +137,9 @@ def poisonings(exhibits: Sequence[Exhibit]) -> bytes:
                 markerfacecolor=fill, markersize=5, linewidth=1.2, capsize=2, label=kind if part == "attack" else None,
             )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(sorted({100 * one.data["share"] for one in exhibits}))
+    axes.xaxis.set_major_formatter("{x:.2g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of training images poisoned, %", fontsize=9)
     axes.set_ylabel("filled: attack success rate, hollow: clean accuracy, %", fontsize=9)
     axes.set_ylim(-3, 103)

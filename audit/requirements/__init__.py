@@ -1,5 +1,11 @@
 """What a policy may require: one type a family, in the family of poisoning one a check."""
 
+from audit.requirements.artifact import (
+    ArtifactRequirement,
+    LoadingRequirement,
+    SecondOpinionRequirement,
+    SignatureRequirement,
+)
 from audit.requirements.base import (
     BackdooredControl,
     BaseRequirement,
@@ -11,13 +17,13 @@ from audit.requirements.base import (
     PlantControl,
     RegisterControl,
     ReportControl,
+    SignedCopyControl,
     TamperControl,
     TargetControl,
     TargetName,
 )
 from audit.requirements.families import (
     AnyAttack,
-    ArtifactRequirement,
     DependencyRequirement,
     EvasionRequirement,
     PerformanceRequirement,
@@ -50,6 +56,7 @@ __all__ = [
     "IntegrityRequirement",
     "InversionRequirement",
     "Limits",
+    "LoadingRequirement",
     "PayloadControl",
     "PerformanceRequirement",
     "PlantControl",
@@ -59,6 +66,9 @@ __all__ = [
     "RegisterRequirement",
     "ReportControl",
     "Requirement",
+    "SecondOpinionRequirement",
+    "SignatureRequirement",
+    "SignedCopyControl",
     "StaticRequirement",
     "TamperControl",
     "TargetControl",

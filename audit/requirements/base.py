@@ -88,9 +88,18 @@ class TamperControl(Record):
 
 
 class PayloadControl(Record):
-    """The malicious pickle must fire under plain pickle in a throw-away child process."""
+    """The corpus of malicious files: every payload must fire under plain pickle, in a throw-away child process.
+
+    For a second scanner the same files, in which it must find something.
+    """
 
     payload: Literal["marker-file"]
+
+
+class SignedCopyControl(Record):
+    """A copy of the folder, signed with a new key: a changed byte, a missing and an added file must each fail."""
+
+    tamper: Literal["signed-copy"]
 
 
 class GeneralThreat(Record):

@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 
 from audit.attacks import ATTACKS, Attack
 from audit.records import Family, Knowledge, Metric, Norm, ThreatModel
+from audit.requirements.artifact import ArtifactRequirement
 from audit.requirements.base import (
     BaseRequirement,
     BuiltinControl,
     GeneralThreat,
     Limits,
-    PayloadControl,
     PlantControl,
     RegisterControl,
     ReportControl,
@@ -89,15 +89,6 @@ class EvasionRequirement(BaseRequirement):
             needs, has = self.attack.knowledge, knowledge
             raise ValueError(f"attack: {self.attack.name} needs {needs} knowledge (got a {has} threat model)")
         return self
-
-
-class ArtifactRequirement(BaseRequirement):
-    """Safe loading of weight files."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.ARTIFACT]
-    threat_model: GeneralThreat
-    control: PayloadControl
 
 
 class StaticRequirement(BaseRequirement):
