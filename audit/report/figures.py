@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from audit.records import Exhibit
 
 DPI = 110
-LINES = (("#1b4965", "o", "-"), ("#9b2226", "s", "--"), ("#386641", "^", "-."), ("#6a4c93", "D", ":"))
+LINES = (
+    ("#1b4965", "o", "-"), ("#9b2226", "s", "--"), ("#386641", "^", "-."), ("#6a4c93", "D", ":"),
+    ("#bc6c25", "v", "-"), ("#2a9d8f", "P", "--"), ("#555555", "X", "-."), ("#c9184a", "*", ":"),
+)  # fmt: skip
 
 
 def confusion(exhibit: Exhibit) -> bytes:
