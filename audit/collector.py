@@ -78,10 +78,10 @@ class Collector:
         provenance: Mapping[str, Any],
         partial: bool,
         allow_incomplete: bool,
-        block_all: bool,
+        blocked: frozenset[str],
     ) -> Report:
         """Return the finished record, gate included."""
-        what_if = {one.id: IfNotRun.BLOCK if block_all else one.if_not_run for one in policy.requirements}
+        what_if = {one.id: IfNotRun.BLOCK if one.id in blocked else one.if_not_run for one in policy.requirements}
         around = Circumstances(self.waived, tuple(self._crashes), partial, allow_incomplete)
         return Report(
             gate=decide(self.verdicts, what_if, around),

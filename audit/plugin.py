@@ -37,7 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--profile", choices=[p.value for p in Profile], default="quick", help="upper limits of samples")
     group.addoption("--offline", action="store_true", help="do not try the network")
     group.addoption("--allow-incomplete", action="store_true", help="open the gate when nothing is NOT_MET")
-    group.addoption("--block-not-run", action="store_true", help="treat if_not_run: report as block")
+    group.addoption(
+        "--block-not-run", nargs="*", metavar="ID", help="treat if_not_run: report of these, or all, as block"
+    )
     group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
     group.addoption("--retrain", action="store_true", help="train again, and compare with the released weights")
     group.addoption("--exhaustive", action="store_true", help="attack every sample, even where fewer decide")
@@ -98,7 +100,7 @@ def record(request: pytest.FixtureRequest, requirement: BaseRequirement) -> Call
         request.node.user_properties.append(("verdict", run.scrub(verdict.model_dump_json())))
         request.node.user_properties.extend(("exhibit", run.scrub(one.model_dump_json())) for one in exhibits)
         run.collector.stride_matrix = matrix or run.collector.stride_matrix
-        _raise_unless_met(requirement, verdict, block_all=run.settings.block_all)
+        _raise_unless_met(requirement, verdict, block=requirement.id in run.blocked)
 
     return judge_and_keep
 
@@ -251,14 +253,14 @@ class AuditHooks:
 _NOTHING = pytest.param(None, id="none")
 
 
-def _raise_unless_met(requirement: BaseRequirement, verdict: Verdict, *, block_all: bool) -> None:
+def _raise_unless_met(requirement: BaseRequirement, verdict: Verdict, *, block: bool) -> None:
     sentence = f"{requirement.id} {requirement.title}: {verdict.status}: {verdict.reason}"
     if verdict.status is Status.NOT_MET:
         raise RequirementNotMet(sentence)
     if verdict.status is Status.INCONCLUSIVE:
         raise Undecided(sentence)
     if verdict.status is Status.NOT_RUN:
-        if requirement.if_not_run is IfNotRun.REPORT and not block_all:
+        if requirement.if_not_run is IfNotRun.REPORT and not block:
             pytest.skip(sentence)
         raise NotExamined(sentence)
 
@@ -309,7 +311,7 @@ def _settings(config: pytest.Config) -> Settings:
         profile=Profile(option.profile),
         offline=option.offline,
         allow_incomplete=option.allow_incomplete,
-        block_all=option.block_not_run,
+        block=None if option.block_not_run is None else tuple(option.block_not_run),
         device=option.device,
         retrain=option.retrain,
         exhaustive=option.exhaustive,

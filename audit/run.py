@@ -45,7 +45,7 @@ class Settings:
     profile: Profile
     offline: bool
     allow_incomplete: bool
-    block_all: bool
+    block: tuple[str, ...] | None
     device: str
     retrain: bool
     exhaustive: bool
@@ -58,7 +58,8 @@ class Settings:
         words += [f"--only {' '.join(self.only)}"] if self.only else []
         words += [f"--device {self.device}"] if self.device != "auto" else []
         flags = {"offline": self.offline, "allow-incomplete": self.allow_incomplete, "retrain": self.retrain}
-        flags |= {"block-not-run": self.block_all, "exhaustive": self.exhaustive}
+        flags |= {"exhaustive": self.exhaustive}
+        words += [" ".join(["--block-not-run", *self.block])] if self.block is not None else []
         return " ".join(words + [f"--{name}" for name, given in flags.items() if given])
 
 
@@ -108,6 +109,12 @@ class AuditRun:
         )
         self.session.check_references()
         self.folder: Path | None = None
+
+    @property
+    def blocked(self) -> frozenset[str]:
+        """Return the requirements that close the gate when they were not examined, whatever the policy says."""
+        block = self.settings.block
+        return frozenset(block or (one.id for one in self.requirements)) if block is not None else frozenset()
 
     @property
     def partial(self) -> bool:
@@ -174,7 +181,7 @@ class AuditRun:
             provenance=gather(self.root, self.device, settings.command(self.choice), self.started),
             partial=self.partial,
             allow_incomplete=settings.allow_incomplete,
-            block_all=settings.block_all,
+            blocked=self.blocked,
         )
         report = Report.model_validate_json(self.scrub(report.model_dump_json()))
         if self.folder is not None:
@@ -208,9 +215,10 @@ class AuditRun:
                 f"--target: expected one of {known} of {self.choice.file.path.name} (got {settings.target!r})"
             )
         known_ids = {one.id for one in policy.requirements}
-        for name in settings.only:
-            if name not in known_ids:
-                raise PolicyError(f"--only: expected one of {', '.join(sorted(known_ids))} (got {name!r})")
+        for option, names in (("--only", settings.only), ("--block-not-run", settings.block or ())):
+            for name in names:
+                if name not in known_ids:
+                    raise PolicyError(f"{option}: expected one of {', '.join(sorted(known_ids))} (got {name!r})")
 
     def _check_registers(self) -> None:
         for one in self.requirements:

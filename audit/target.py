@@ -244,6 +244,7 @@ def build_target(
         )
     if weights is not None:
         state = load_weights(weights, sha256)
+        _check_types(name, weights.name, state, network)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -254,6 +255,21 @@ def build_target(
             ) from error
     digest = network_digest(factory, make, network, draws)
     return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
+
+
+def _check_types(name: str, file: str, state: dict[str, Tensor], network: nn.Module) -> None:
+    """Refuse weights that loading would round without a word, float64 into a float32 network for example.
+
+    Raises:
+        TargetError: a tensor's type does not fit into the network's.
+    """
+    for key, wanted in network.state_dict().items():
+        given = state.get(key)
+        if given is not None and torch.promote_types(given.dtype, wanted.dtype) != wanted.dtype:
+            raise TargetError(
+                f"target {name}: {file} has {key} in {given.dtype}, which the network would round to {wanted.dtype}; "
+                "save the weights in the network's own types, so that what is audited is what was saved"
+            )
 
 
 def wrap_network(

@@ -83,7 +83,7 @@ def toy_policy():
                 triggers=[{"kind": "pixel", "row": 5, "column": 5}],
                 control={"target": "backdoored"},
             ),
-            requirement("ARTF-001", "artifact", count, control={"payload": "marker-file"}),
+            requirement("ARTF-001", "artifact", count, check="loading", control={"payload": "marker-file"}),
             requirement("STAT-001", "static", count, scanner={"name": "bandit"}, control=plant),
             requirement(
                 "STAT-002",

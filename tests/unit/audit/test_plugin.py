@@ -91,6 +91,11 @@ def test_missing_scanner_is_not_run_and_exit_10(toy_audit, monkeypatch):
 def test_allow_incomplete_opens_the_gate_and_says_so_first(toy_audit):
     result = toy_audit.audit("--only", "DEP-001", "PERF-001", "--block-not-run")
     assert result.ret == 10
+    result = toy_audit.audit("--only", "DEP-001", "PERF-001", "--block-not-run", "PERF-001")
+    assert result.ret == 0
+    assert "--block-not-run PERF-001" in toy_audit.report()["provenance"]["command"]
+    result = toy_audit.audit("--only", "DEP-001", "PERF-001", "--block-not-run", "DEP-001")
+    assert result.ret == 10
     result = toy_audit.audit("--only", "DEP-001", "PERF-001", "--block-not-run", "--allow-incomplete")
     assert result.ret == 0
     assert toy_audit.report()["gate"]["sentence"].startswith("INCOMPLETE, allowed by --allow-incomplete: DEP-001")

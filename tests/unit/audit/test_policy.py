@@ -26,6 +26,8 @@ REQUIRED_IDS = (
     "POI-004",
     "POI-005",
     "ARTF-001",
+    "ARTF-002",
+    "ARTF-003",
     "STAT-001",
     "STAT-002",
     "DEP-001",
@@ -127,9 +129,9 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("requirements", 1, "threat_model", "eps"), 0, r"threat_model.eps: .*greater than 0 \(got 0\)", id="eps 0"
         ),
         pytest.param(
-            ("requirements", 10, "control", "plant"),
+            ("requirements", 12, "control", "plant"),
             "policies/controls/none.txt",
-            r"requirements\[10\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
+            r"requirements\[12\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
             id="missing file",
         ),
         pytest.param(

@@ -47,6 +47,12 @@ def test_loaded_weights_are_those_of_the_file(weights, samples):
     assert target.predict(samples.images[:4]).tolist() == (samples.images[:4].sum((1, 2, 3)) > 18).long().tolist()
 
 
+def test_weights_in_a_type_that_loses_nothing_are_loaded(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(save({"weight": torch.full((36,), 0.5).half()}))
+    assert build("honest", path, digest(path)).network.state_dict()["weight"].tolist() == [0.5] * 36
+
+
 def test_target_is_frozen(weights):
     target = build()
     x = torch.rand(2, 1, 6, 6, requires_grad=True)
@@ -62,6 +68,13 @@ def test_target_is_frozen(weights):
         pytest.param(b"x", None, IntegrityError, "expected safetensors", id="no safetensors"),
         pytest.param(
             save({"other": torch.ones(3)}), None, TargetError, "does not fit tests.unit.toy:honest", id="misfit"
+        ),
+        pytest.param(
+            save({"weight": torch.ones(36).double()}),
+            None,
+            TargetError,
+            r"would round to torch\.float32",
+            id="rounding",
         ),
     ],
 )
