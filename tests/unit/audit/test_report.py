@@ -215,3 +215,20 @@ def test_json_carries_the_same_record(tmp_path):
     assert set(verdict) >= {"requirement_id", "status", "reason", "measurement"}
     assert set(verdict["measurement"]) >= {"metric", "value", "low", "high", "n"}
     assert json.loads(text)["schema_version"] == "1.0"
+
+
+@pytest.mark.parametrize("check", ["loading", "second-opinion", "signature"])
+def test_model_files_are_shown_and_stay_text(folder, check):
+    shown = report(MARKUP)
+    policy = dict(shown.policy)
+    policy["requirements"] = [{**requirement(MARKUP), "family": "artifact", "check": check}]
+    tables = dict(shown.verdicts[0].evidence.tables)
+    if check == "loading":
+        tables["refused"] = [{"file": MARKUP, "what": MARKUP, "answer": MARKUP}]
+    evidence = shown.verdicts[0].evidence.model_copy(update={"tables": tables})
+    verdict = shown.verdicts[0].model_copy(update={"evidence": evidence})
+    page = as_html.render(shown.model_copy(update={"policy": policy, "verdicts": (verdict,)}), folder)
+    section = page[page.index('<section id="artifacts">') : page.index('<section id="findings">')]
+    assert Tags(section).text.count("<img src=x onerror=alert(1)>") >= 1
+    assert "img" not in Tags(section).tags
+    assert ("given 1 malicious and damaged files" in section) == (check == "loading")
