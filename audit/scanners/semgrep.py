@@ -44,18 +44,19 @@ class Semgrep(CodeScanner):
         answer = _answer(done)
         listed, unreasoned = suppressions(root, files, self.suppression_mark, self.name)
         findings = [_finding(result) for result in answer["results"]]
+        standing, accepted = self.settle(lift(findings, listed), root)
         read = tuple(sorted(str(name) for name in answer["paths"]["scanned"]))
         return Scan(
             tool=self.name,
             version=str(answer["version"]),
             files_read=read,
             lines_read=sum(len((root / name).read_bytes().splitlines()) for name in read),
-            findings=(*(one for one in lift(findings, listed) if not self.accepted(one)), *unreasoned),
+            findings=(*standing, *unreasoned),
             errors=(
                 *(str(error.get("message", error))[:300] for error in answer["errors"]),
                 *_syntax_errors(root, files),
             ),
-            suppressions=(*listed, *(found for finding in findings if (found := self.accepted(finding)))),
+            suppressions=(*listed, *accepted),
         )
 
 

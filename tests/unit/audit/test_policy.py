@@ -28,6 +28,7 @@ REQUIRED_IDS = (
     "ARTF-001",
     "STAT-001",
     "STAT-002",
+    "STAT-003",
     "DEP-001",
     "REG-001",
 )
