@@ -29,6 +29,7 @@ _SEVERITIES = {"ERROR": Severity.HIGH, "WARNING": Severity.MEDIUM, "INFO": Sever
 _OPTIONS = (
     *("scan", "--experimental", "--metrics", "off", "--disable-version-check", "--no-git-ignore", "--disable-nosem"),
     *("--json", "--error", "--quiet", "--max-target-bytes", "0"),
+    *("--project-root", "."),  # what a rule's own paths are relative to, inside a checkout or not
 )
 
 
