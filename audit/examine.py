@@ -66,14 +66,14 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> E
 
 
 def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
-    """Scan every tracked Python file that the policy does not exclude."""
+    """Scan every tracked file of the scanner's kind that the policy does not exclude."""
     scanner = requirement.scanner
     try:
-        tracked = tracked_files(session.root, "*.py")
+        tracked = tracked_files(session.root, scanner.pattern)
         excluded = scanner.excluded(tracked)
         files = [name for name in tracked if name not in {one.path for one in excluded}]
         if not files:
-            return Evidence(not_run="git tracks no Python file here, so there is nothing to scan")
+            return Evidence(not_run=f"git tracks no {scanner.reads} file here, so there is nothing to scan")
         scan = scanner.scan(session.root, files, session.root)
     except ScannerMissing as error:
         return Evidence(not_run=str(error))
@@ -84,6 +84,7 @@ def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
             scan.findings,
             max(1, len(scan.files_read)),
             tool=f"{scan.tool} {scan.version}",
+            reads=scanner.reads,
             files_read=len(scan.files_read),
             files_tracked=len(tracked),
             lines_read=scan.lines_read,

@@ -26,6 +26,7 @@ PACKAGES = (
     "pytest-html",
     "bandit",
     "semgrep",
+    "detect-secrets",
     "pip-audit",
 )
 

@@ -189,14 +189,30 @@ class Finding(Record):
     message: str
 
 
+class SuppressionKind(StrEnum):
+    """How a finding or a file was left out: by a comment in the source, by an acceptance or exclusion of the policy.
+
+    A comment without rule or reason has no effect, and is a finding itself.
+    """
+
+    COMMENT = "comment"
+    COMMENT_WITHOUT_EFFECT = "comment without effect"
+    ACCEPTANCE = "acceptance"
+    EXCLUSION = "exclusion"
+
+
 class Suppression(Record):
-    """Something that would have been a finding or a scanned file, and the reason why it is not."""
+    """Something that would have been a finding or a scanned file, and the reason why it is not.
+
+    ``what`` has the rules, or says that a file was not scanned.
+    """
 
     tool: str
     what: str
     path: str
     line: int | None = None
     reason: str
+    kind: SuppressionKind = SuppressionKind.ACCEPTANCE
 
 
 class ControlResult(Record):

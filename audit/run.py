@@ -23,9 +23,9 @@ from audit.measure import Laboratory
 from audit.outcome import Outcome
 from audit.policy import load_waivers
 from audit.provenance import gather
-from audit.records import Evidence, Exhibit, Family, Profile, Report, Verdict
+from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, Verdict
 from audit.register import read_register
-from audit.report import as_json
+from audit.report import as_json, as_sarif
 from audit.requirements import BaseRequirement, InversionRequirement, RegisterRequirement, TriggerRequirement
 from audit.session import AuditSession, Options, choose_device
 from audit.store import Arrays, Store
@@ -109,6 +109,7 @@ class AuditRun:
         )
         self.session.check_references()
         self.folder: Path | None = None
+        self._found: dict[str, tuple[Finding, ...]] = {}
 
     @property
     def blocked(self) -> frozenset[str]:
@@ -145,6 +146,7 @@ class AuditRun:
             classes = self.session.target().classes
             exhibits = scenarios.of_requirement(requirement.id, requirement.title, outcome, classes, name)
             evidence = evidence.model_copy(update={"files": (*evidence.files, name)})
+        self._found[requirement.id] = evidence.findings
         shortened = evidence.model_copy(update={"findings": evidence.findings[:SHOWN_FINDINGS]})
         return judge(requirement.id, requirement.bound, shortened), exhibits
 
@@ -160,7 +162,7 @@ class AuditRun:
         return exhibit.model_copy(update={"files": (self._write_arrays(f"{exhibit.kind}-{words}", arrays),)})
 
     def finish(self) -> Report:
-        """Build the report and write ``audit.json``."""
+        """Build the report, and write ``audit.json`` and ``audit.sarif``; the latter has every finding."""
         policy_file, settings = self.choice.file, self.settings
         report = self.collector.report(
             policy_file.policy,
@@ -183,10 +185,17 @@ class AuditRun:
             allow_incomplete=settings.allow_incomplete,
             blocked=self.blocked,
         )
-        report = Report.model_validate_json(self.scrub(report.model_dump_json()))
+        whole = report.model_copy(update={"verdicts": tuple(self._with_findings(one) for one in report.verdicts)})
+        report, whole = (Report.model_validate_json(self.scrub(one.model_dump_json())) for one in (report, whole))
         if self.folder is not None:
             as_json.write(report, self.folder / "audit.json")
+            as_sarif.write(whole, self.folder / "audit.sarif")
         return report
+
+    def _with_findings(self, verdict: Verdict) -> Verdict:
+        """Return a verdict with the findings that were cut from its evidence."""
+        found = self._found.get(verdict.requirement_id, verdict.evidence.findings)
+        return verdict.model_copy(update={"evidence": verdict.evidence.model_copy(update={"findings": found})})
 
     def close(self, *, complete: bool) -> Path | None:
         """Point ``latest`` at a finished report; remove an unfinished one, so that nothing half-written stays.

@@ -48,7 +48,7 @@ def scan(files: Sequence[tuple[Path, str]]) -> Opinion:
 
 def _complaint(path: Path) -> str | None:
     """Return what the scanner holds against a file; one that it cannot read is not clean."""
-    from picklescan.scanner import SafetyLevel, scan_file_path
+    from picklescan.scanner import SafetyLevel, scan_file_path  # nosec B403  # a scanner of pickles, no unpickler
 
     logging.getLogger("picklescan").setLevel(logging.CRITICAL)
     try:

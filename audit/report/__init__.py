@@ -1,1 +1,1 @@
-"""Renders the one Report record: JSON for machines, HTML for people."""
+"""Renders the one Report record: JSON for machines, SARIF for code-scanning pages, HTML for people."""

@@ -92,7 +92,7 @@ class EvasionRequirement(BaseRequirement):
 
 
 class StaticRequirement(BaseRequirement):
-    """Findings of a source scanner over all tracked Python files."""
+    """Findings of a scanner over all tracked files of its kind."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
     family: Literal[Family.STATIC]

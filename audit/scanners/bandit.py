@@ -35,13 +35,13 @@ class Bandit(CodeScanner):
         except (ValueError, KeyError, TypeError) as error:
             raise ScannerFailed(f"bandit: expected its JSON, got exit {done.code}: {done.tail}") from error
         listed, unreasoned = suppressions(root, files, self.suppression_mark, self.name)
-        accepted = tuple(found for finding in findings if (found := self.accepted(finding)))
+        standing, accepted = self.settle(lift(findings, listed), root)
         return Scan(
             tool=self.name,
             version=version("bandit"),
             files_read=tuple(sorted(read)),
             lines_read=lines,
-            findings=(*(one for one in lift(findings, listed) if not self.accepted(one)), *unreasoned),
+            findings=(*standing, *unreasoned),
             errors=errors,
             suppressions=(*listed, *accepted),
         )

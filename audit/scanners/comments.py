@@ -2,6 +2,7 @@
 
 The tools honour looser spellings that nobody would notice. So they run with their own suppressions switched off, and
 only a comment that names its rules and gives a reason, in just this form, lifts a finding of those rules from its line.
+One that lifts nothing is a finding: it would hide the next weakness of its line.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from audit.records import Finding, Severity, Suppression
+from audit.records import Finding, Severity, Suppression, SuppressionKind
 
 LEAST_REASON = 10  # characters
 
@@ -34,11 +35,11 @@ def suppressions(
             found = re.search(rf"#\s*{mark}\b[:\s]*(?P<what>[^#]*)(?:#\s*(?P<reason>.+))?$", comment)
             if found is None:
                 continue
-            reason = (found["reason"] or "").strip()
-            listed.append(
-                Suppression(tool=tool, what=found["what"].strip(), path=name, line=line, reason=reason or "none")
-            )
-            if len(reason) < LEAST_REASON or not found["what"].strip():
+            what, reason = found["what"].strip(), (found["reason"] or "").strip()
+            effective = bool(what) and len(reason) >= LEAST_REASON
+            kind = SuppressionKind.COMMENT if effective else SuppressionKind.COMMENT_WITHOUT_EFFECT
+            listed.append(Suppression(tool=tool, what=what, path=name, line=line, reason=reason or "none", kind=kind))
+            if not effective:
                 message = f"'# {mark}' without rule or reason has no effect; write '# {mark} RULE  # why'"
                 unreasoned.append(
                     Finding(tool=tool, rule="reason", severity=Severity.LOW, path=name, line=line, message=message)
@@ -46,15 +47,28 @@ def suppressions(
     return tuple(listed), tuple(unreasoned)
 
 
-def lift(findings: Sequence[Finding], listed: Sequence[Suppression]) -> list[Finding]:
-    """Return the findings that no listed comment with rule and reason covers."""
+def lift(findings: Sequence[Finding], listed: Sequence[Suppression]) -> tuple[Finding, ...]:
+    """Return the findings that no effective comment covers, and one for each rule of a comment that covers nothing."""
     covered = {
-        (one.path, one.line, rule)
+        (one.path, one.line, rule): one.tool
         for one in listed
         for rule in re.split(r"[\s,]+", one.what)
-        if len(one.reason) >= LEAST_REASON
+        if one.kind is SuppressionKind.COMMENT
     }
-    return [finding for finding in findings if (finding.path, finding.line, finding.rule) not in covered]
+    found = {(one.path, one.line, one.rule) for one in findings}
+    idle = [
+        Finding(
+            tool=tool,
+            rule="unused-suppression",
+            severity=Severity.LOW,
+            path=path,
+            line=line,
+            message=f"no finding of {rule} on this line; take the comment out",
+        )
+        for (path, line, rule), tool in covered.items()
+        if (path, line, rule) not in found
+    ]
+    return (*(one for one in findings if (one.path, one.line, one.rule) not in covered), *idle)
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:

@@ -5,15 +5,16 @@ A scanner never decides. It counts what was read, so that a tool that read nothi
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from audit.records import Finding, Record, Suppression
+from audit.records import Finding, Record, Suppression, SuppressionKind
 
 Reason = Annotated[str, Field(min_length=10)]
 
@@ -26,11 +27,30 @@ class Exclusion(Record):
 
 
 class Acceptance(Record):
-    """A rule that may fire in some files, and why."""
+    """A rule that may fire in some files, and why; with ``line``, only on lines that it matches as a whole.
+
+    ``path`` is a glob over repository paths, ``line`` a regular expression, held against the line without its margins.
+    """
 
     rule: str
     path: str
+    line: str | None = None
     reason: Reason
+
+    @field_validator("line")
+    @classmethod
+    def _compiles(cls, line: str | None) -> str | None:
+        try:
+            re.compile(line or "")
+        except re.error as error:
+            raise ValueError(f"expected a regular expression (got {line!r}: {error})") from error
+        return line
+
+    def covers(self, finding: Finding, root: Path) -> bool:
+        """Tell whether a finding in a file below ``root`` is accepted."""
+        if finding.rule != self.rule or not fnmatch(finding.path, self.path):
+            return False
+        return self.line is None or re.fullmatch(self.line, _line(root, finding)) is not None
 
 
 class Scan(Record):
@@ -46,9 +66,11 @@ class Scan(Record):
 
 
 class CodeScanner(Record, ABC):
-    """Base of the scanners of source files."""
+    """Base of the scanners of tracked files; ``pattern`` is the git pathspec of what it reads, ``reads`` the kind."""
 
-    suppression_mark: ClassVar[str]
+    pattern: ClassVar[str] = "*.py"
+    reads: ClassVar[str] = "Python"
+    name: str
     exclude: tuple[Exclusion, ...] = ()
     accept: tuple[Acceptance, ...] = ()
 
@@ -63,21 +85,31 @@ class CodeScanner(Record, ABC):
 
     def excluded(self, files: Sequence[str]) -> tuple[Suppression, ...]:
         """Return which of the files the policy excludes, each with its reason."""
+        kind = SuppressionKind.EXCLUSION
         return tuple(
-            Suppression(tool=type(self).__name__.lower(), what="file not scanned", path=name, reason=rule.reason)
+            Suppression(tool=self.name, what="file not scanned", path=name, reason=rule.reason, kind=kind)
             for name in files
             for rule in self.exclude
             if fnmatch(name, rule.path)
         )
 
-    def accepted(self, finding: Finding) -> Suppression | None:
-        """Return the acceptance that covers a finding, if any."""
-        for rule in self.accept:
-            if finding.rule == rule.rule and fnmatch(finding.path, rule.path):
-                return Suppression(
-                    tool=finding.tool, what=finding.rule, path=finding.path, line=finding.line, reason=rule.reason
+    def settle(self, findings: Iterable[Finding], root: Path) -> tuple[tuple[Finding, ...], tuple[Suppression, ...]]:
+        """Part findings into those that stand, and the acceptances of the others."""
+        standing, accepted = [], []
+        for one in findings:
+            rule = next((rule for rule in self.accept if rule.covers(one, root)), None)
+            if rule is None:
+                standing.append(one)
+            else:
+                accepted.append(
+                    Suppression(tool=one.tool, what=one.rule, path=one.path, line=one.line, reason=rule.reason)
                 )
-        return None
+        return tuple(standing), tuple(accepted)
+
+
+def _line(root: Path, finding: Finding) -> str:
+    lines = (root / finding.path).read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[finding.line - 1].strip() if finding.line and finding.line <= len(lines) else ""
 
 
 class Skipped(Record):

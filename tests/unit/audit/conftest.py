@@ -89,8 +89,15 @@ def toy_policy():
                 "STAT-002",
                 "static",
                 count,
-                scanner={"name": "semgrep", "rules": "policies/semgrep/ml-security.yaml"},
+                scanner={"name": "semgrep", "rules": "policies/semgrep"},
                 control=plant,
+            ),
+            requirement(
+                "STAT-003",
+                "static",
+                count,
+                scanner={"name": "detect-secrets"},
+                control={"plant": "policies/controls/secrets.py.txt"},
             ),
             requirement(
                 "DEP-001",
@@ -141,9 +148,10 @@ class Toy:
         shutil.copytree(
             ROOT / "tests", self.root / "tests", ignore=shutil.ignore_patterns("unit", "__init__.py", "__pycache__")
         )
-        (self.root / "policies/semgrep").mkdir(parents=True)
         shutil.copytree(ROOT / "policies/controls", self.root / "policies/controls")
-        shutil.copy(ROOT / "policies/semgrep/ml-security.yaml", self.root / "policies/semgrep")
+        shutil.copytree(
+            ROOT / "policies/semgrep", self.root / "policies/semgrep", ignore=shutil.ignore_patterns("*.py")
+        )
         weights = save(toy.honest().state_dict())
         (self.root / "honest.safetensors").write_bytes(weights)
         self.policy["targets"]["honest"]["sha256"] = hashlib.sha256(weights).hexdigest()

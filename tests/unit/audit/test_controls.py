@@ -9,6 +9,7 @@ import pytest
 from audit.scanners import pip_audit
 
 VULNERABLE = "import torch\n\n\ndef load(path):\n    return torch.load(path, weights_only=False), eval(path)\n"
+SECRET = 'DATABASE_PASSWORD = "{}"'.format("-".join(["correct", "horse", "battery"]))  # no literal, see STAT-003
 PIP_AUDIT = """
 print('{"dependencies": [{"name": "requests", "version": "2.19.1", "vulns": [{"id": "CVE-2018-18074"}]}]}')
 """
@@ -21,6 +22,10 @@ def corrupt(toy_audit):
 
 def plant(toy_audit):
     toy_audit.write("module.py", VULNERABLE)
+
+
+def leak(toy_audit):
+    toy_audit.write("module.py", f"{SECRET}\n")
 
 
 def dig_a_hole(toy_audit):
@@ -37,6 +42,7 @@ def dig_a_hole(toy_audit):
         pytest.param("ARTF-001", [], corrupt, id="ARTF-001 corrupted weights"),
         pytest.param("STAT-001", [], plant, id="STAT-001 vulnerable source"),
         pytest.param("STAT-002", [], plant, id="STAT-002 vulnerable source"),
+        pytest.param("STAT-003", [], leak, id="STAT-003 a password"),
         pytest.param("REG-001", [], dig_a_hole, id="REG-001 a hole"),
     ],
 )
@@ -66,6 +72,7 @@ def test_dep_001_comes_out_not_met(toy_audit, monkeypatch):
         pytest.param("POI-001", {"target": "honest"}, id="POI-001"),
         pytest.param("STAT-001", {"plant": "module.py"}, id="STAT-001"),
         pytest.param("STAT-002", {"plant": "module.py"}, id="STAT-002"),
+        pytest.param("STAT-003", {"plant": "module.py"}, id="STAT-003"),
     ],
 )
 def test_a_control_that_is_not_bad_discredits_the_check(toy_audit, name, control):

@@ -20,7 +20,7 @@ def test_honest_network_opens_the_gate(toy_audit):
             "target: honest on cpu",
             "*DEP-001* SKIPPED*",
             "*EVA-001* MET: robust_accuracy 1.0000*",
-            "The gate is OPEN. Of 9 requirements 8 met, 0 not met, 0 inconclusive, 1 not examined.",
+            "The gate is OPEN. Of 10 requirements 9 met, 0 not met, 0 inconclusive, 1 not examined.",
             "report: reports/*/report.html",
         ]
     )
@@ -33,7 +33,13 @@ def test_honest_network_opens_the_gate(toy_audit):
 def test_report_folder_holds_what_it_promises(toy_audit):
     toy_audit.audit("--only", "EVA-001", "POI-001")
     latest = toy_audit.root / "reports/latest"
-    assert {path.name for path in latest.iterdir()} == {"audit.json", "evidence", "junit.xml", "report.html"}
+    assert {path.name for path in latest.iterdir()} == {
+        "audit.json",
+        "audit.sarif",
+        "evidence",
+        "junit.xml",
+        "report.html",
+    }
     assert latest.is_symlink()
     assert not latest.readlink().is_absolute()
     with np.load(latest / "evidence/EVA-001.npz", allow_pickle=False) as arrays:
@@ -50,7 +56,7 @@ def test_report_dir_moves_everything(toy_audit):
 def test_no_path_of_this_machine_reaches_a_report(toy_audit):
     (toy_audit.root / "honest.safetensors").unlink()
     toy_audit.audit("--only", "PERF-001", "ARTF-001", "DEP-001")
-    for name in ("report.html", "audit.json", "junit.xml"):
+    for name in ("report.html", "audit.json", "audit.sarif", "junit.xml"):
         text = (toy_audit.root / "reports/latest" / name).read_text(encoding="utf-8")
         assert str(toy_audit.root) not in text, name
         assert str(Path.home()) not in text, name
@@ -466,7 +472,7 @@ def test_policy_outside_the_repository_is_audited_and_its_path_kept_out(toy_audi
     result = toy_audit.audit("--only", "PERF-001", "--policy", str(elsewhere))
     assert result.ret == 0
     assert toy_audit.report()["policy"]["path"] == "copy.yaml"
-    for name in ("report.html", "audit.json", "junit.xml"):
+    for name in ("report.html", "audit.json", "audit.sarif", "junit.xml"):
         assert str(elsewhere.parent) not in (toy_audit.root / "reports/latest" / name).read_text(encoding="utf-8")
 
 

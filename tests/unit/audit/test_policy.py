@@ -30,6 +30,7 @@ REQUIRED_IDS = (
     "ARTF-003",
     "STAT-001",
     "STAT-002",
+    "STAT-003",
     "DEP-001",
     "REG-001",
 )

@@ -51,7 +51,7 @@ def report(text):
         low=0.9,
         high=0.93,
         n=1000,
-        settings={"tool": text, "files_tracked": 3, "files_read": 2, "lines_read": 10},
+        settings={"tool": text, "reads": text, "files_tracked": 3, "files_read": 2, "lines_read": 10},
     )
     trigger = {
         "trigger": text, "target_class": 7, "attack_success_rate": 0.98, "compared_with": text, "yardstick": 0.0034,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from audit.errors import ScannerFailed, ScannerMissing
 from audit.examine import coverage_probes, dependency_evidence
@@ -14,19 +16,22 @@ from audit.judge import judge
 from audit.policy import load_policy
 from audit.process import find_tool, run
 from audit.records import Status
-from audit.scanners import CODE_SCANNERS, Bandit, PipAudit, Semgrep
+from audit.scanners import CODE_SCANNERS, Bandit, DetectSecrets, PipAudit, Semgrep
 from audit.scanners import pip_audit as pip_audit_module
 from audit.scanners.comments import suppressions
 from audit.scanners.interface import Acceptance, PackageException, Scan
 
 ROOT = Path(__file__).parents[3]
-SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep")}
-PLANT = (ROOT / "policies/controls/vulnerable.py.txt").read_text(encoding="utf-8")
+SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep"), "detect-secrets": DetectSecrets()}
+PLANTS = ("vulnerable.py.txt", "secrets.py.txt")
+PASSWORD = "-".join(["correct", "horse", "battery"])  # no literal: see STAT-003
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "planted.py").write_text(PLANT, encoding="utf-8")
+    """Give a folder with a planted file, made of the controls of all scanners, and a clean one."""
+    texts = [(ROOT / "policies/controls" / name).read_text(encoding="utf-8") for name in PLANTS]
+    (tmp_path / "planted.py").write_text("\n".join(texts), encoding="utf-8")
     (tmp_path / "clean.py").write_text("def add(a: int, b: int) -> int:\n    return a + b\n", encoding="utf-8")
     return tmp_path
 
@@ -48,12 +53,12 @@ def test_every_scanner_is_tested_here():
 def test_planted_file_is_found_and_clean_one_is_clean(folder, name):
     scan = SCANNERS[name].scan(folder, ["planted.py", "clean.py"], ROOT)
     assert {finding.path for finding in scan.findings} == {"planted.py"}
-    assert len(scan.findings) >= 4
+    assert len(scan.findings) >= 3
     assert scan.files_read == ("clean.py", "planted.py")
     assert scan.lines_read > 10
 
 
-@pytest.mark.parametrize("name", SCANNERS)
+@pytest.mark.parametrize("name", ["bandit", "semgrep"])
 def test_syntax_error_is_not_clean(tmp_path, name):
     (tmp_path / "broken.py").write_text("def f(:\n", encoding="utf-8")
     scan = SCANNERS[name].scan(tmp_path, ["broken.py"], ROOT)
@@ -110,6 +115,22 @@ def test_acceptance_holds_for_its_rule_and_path_only(folder):
     assert [one.what for one in scan.suppressions] == ["B307"]
 
 
+def test_acceptance_of_a_line_holds_for_the_whole_line_only(tmp_path):
+    digests = [hashlib.sha256(bytes([value])).hexdigest() for value in range(2)]
+    (tmp_path / "a.yaml").write_text(f"sha256: {digests[0]}\nother_sha256: {digests[1]}\n", encoding="utf-8")
+    pins = Acceptance(
+        rule="hex-high-entropy-string", path="*.yaml", line="sha256: [0-9a-f]{64}", reason="a digest of public data"
+    )
+    scan = DetectSecrets(accept=(pins,)).scan(tmp_path, ["a.yaml"], ROOT)
+    assert [finding.line for finding in scan.findings] == [2]
+    assert [(one.line, one.reason) for one in scan.suppressions] == [(1, "a digest of public data")]
+
+
+def test_acceptance_needs_a_regular_expression():
+    with pytest.raises(ValidationError, match=r"expected a regular expression \(got '\('"):
+        Acceptance(rule="x", path="*", line="(", reason="a reason long enough")
+
+
 def test_suppression_is_listed_and_without_rule_or_reason_it_is_a_finding(tmp_path):
     (tmp_path / "a.py").write_text(
         "x = 1  # nosec B101  # a reason long enough\ny = 2  # nosec\nz = '# nosec in a string'\n"
@@ -158,12 +179,82 @@ def test_suppression_with_rule_and_reason_lifts_its_own_finding_only(tmp_path):
     assert len(scan.suppressions) == 2
 
 
+def test_comment_that_lifts_nothing_is_a_finding(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1  # nosec B307  # a reason long enough\n", encoding="utf-8")
+    scan = SCANNERS["bandit"].scan(tmp_path, ["a.py"], ROOT)
+    assert [(finding.rule, finding.line) for finding in scan.findings] == [("unused-suppression", 1)]
+    assert "no finding of B307 on this line" in scan.findings[0].message
+
+
 def test_our_own_tree_has_at_most_four_suppressions():
     sources = sorted(
         str(path.relative_to(ROOT)) for part in ("audit", "model_under_test") for path in (ROOT / part).rglob("*.py")
     )
     listed = [one for mark in ("nosec", "nosemgrep") for one in suppressions(ROOT, sources, mark, mark)[0]]
     assert len(listed) <= 4
+
+
+def test_secret_in_a_file_that_the_tool_would_pass_over_is_found(tmp_path):
+    """Its worker processes forget that the filter of style sheets is off, so those files are read one by one."""
+    for name in ("a.css", "b.css", "poetry.lock", "swagger.yaml", "c.txt"):
+        (tmp_path / name).write_text(f'password = "{PASSWORD}"  # pragma: allowlist secret\n', encoding="utf-8")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    scan = DetectSecrets().scan(tmp_path, names, ROOT)
+    assert {finding.path for finding in scan.findings} == set(names)
+    assert scan.files_read == tuple(names)
+
+
+def test_binary_file_is_not_clean(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"\xff\xfe\x00secret")
+    (tmp_path / "b.txt").write_text("nothing here\n", encoding="utf-8")
+    scan = DetectSecrets().scan(tmp_path, ["a.bin", "b.txt"], ROOT)
+    assert scan.files_read == ("b.txt",)
+    assert [probe.passed for probe in coverage_probes(scan, ["a.bin", "b.txt"])] == [False, False]
+    assert scan.errors == ("a.bin: not UTF-8 text, so nothing in it was read",)
+
+
+def test_file_that_detect_secrets_did_not_open_is_not_clean(folder, monkeypatch):
+    fake_tool(folder, monkeypatch, "detect-secrets", "print('{\"results\": {}}')")
+    scan = DetectSecrets().scan(folder, ["clean.py"], ROOT)
+    assert scan.findings == scan.files_read == ()
+    assert not coverage_probes(scan, ["clean.py"])[0].passed
+
+
+def test_no_secret_and_no_hash_of_one_leaves_the_scanner(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text(f'password = "{PASSWORD}"\n', encoding="utf-8")
+    scan = DetectSecrets().scan(tmp_path, ["a.py"], ROOT)
+    assert [finding.rule for finding in scan.findings] == ["secret-keyword"]
+    fake_tool(tmp_path, monkeypatch, "detect-secrets", f"import sys; sys.exit('Skipping {PASSWORD}')")
+    with pytest.raises(ScannerFailed, match="detect-secrets: expected its JSON, got exit 1") as failure:
+        DetectSecrets().scan(tmp_path, ["a.py"], ROOT)
+    for text in (scan.model_dump_json(), str(failure.value)):
+        assert PASSWORD not in text
+        assert hashlib.sha1(PASSWORD.encode(), usedforsecurity=False).hexdigest() not in text
+
+
+TRAP = """
+import pathlib, socket
+
+def refuse(*arguments, **options):
+    pathlib.Path({marker!r}).touch()
+    raise OSError("no network in this test")
+
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+"""
+
+
+def test_detect_secrets_never_asks_the_network_whether_a_secret_lives(tmp_path, monkeypatch):
+    token = "-".join(["xoxb", "1" * 12, "abcdefghijklmnopqrstuvwx"])
+    (tmp_path / "a.py").write_text(f'TOKEN = "{token}"\n', encoding="utf-8")
+    (tmp_path / "trap").mkdir()
+    marker = tmp_path / "asked"
+    (tmp_path / "trap/sitecustomize.py").write_text(TRAP.format(marker=str(marker)), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "trap"))
+    scan = DetectSecrets().scan(tmp_path, ["a.py"], ROOT)
+    assert "slack-token" in {finding.rule for finding in scan.findings}
+    assert not marker.exists()
+    run([find_tool("detect-secrets"), "scan", "a.py"], cwd=tmp_path, seconds=60)
+    assert marker.exists(), "the trap must catch what the tool does by default"
 
 
 def requirement():
