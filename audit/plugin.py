@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--profile", choices=[p.value for p in Profile], default="quick", help="upper limits of samples")
     group.addoption("--offline", action="store_true", help="do not try the network")
+    group.addoption("--advisories", metavar="DIR", help="ask this snapshot of advisories, not the network")
     group.addoption("--allow-incomplete", action="store_true", help="open the gate when nothing is NOT_MET")
     group.addoption("--block-not-run", action="store_true", help="treat if_not_run: report as block")
     group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
@@ -314,4 +315,5 @@ def _settings(config: pytest.Config) -> Settings:
         retrain=option.retrain,
         exhaustive=option.exhaustive,
         report_dir=Path(option.report_dir),
+        advisories=option.advisories,
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
+from audit.dependencies.advisories import Snapshot
 from audit.errors import TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
@@ -41,6 +42,7 @@ class Options:
     retrain: bool
     exhaustive: bool
     waived: frozenset[str]
+    advisories: Snapshot | None = None
 
 
 @dataclass(slots=True)
@@ -132,6 +134,11 @@ class AuditSession:
             else:
                 self._weights[name] = self.trainer.of(name, spec) if spec.recipe is not None else None
         return self._weights[name]
+
+    def weigh(self) -> None:
+        """Take the digest of the audited target's weight file, where the policy names one and nothing needed it yet."""
+        if self.spec(self.target_name).weights is not None:
+            self.weights(self.target_name)
 
     def detected(self, name: str) -> Detection:
         """Return what the detectors find in the data that a target is trained on, seen through its own features.

@@ -1,4 +1,4 @@
-"""What a policy may require: one type a family, in the family of poisoning one a check."""
+"""What a policy may require: one type a family, in the families of poisoning and dependency one a check."""
 
 from audit.requirements.base import (
     BackdooredControl,
@@ -10,15 +10,20 @@ from audit.requirements.base import (
     PayloadControl,
     PlantControl,
     RegisterControl,
-    ReportControl,
     TamperControl,
     TargetControl,
     TargetName,
 )
+from audit.requirements.dependency import (
+    AdvisoriesRequirement,
+    AdvisoryWaiver,
+    DependencyRequirement,
+    LockRequirement,
+    PackageException,
+)
 from audit.requirements.families import (
     AnyAttack,
     ArtifactRequirement,
-    DependencyRequirement,
     EvasionRequirement,
     PerformanceRequirement,
     RegisterRequirement,
@@ -37,6 +42,8 @@ from audit.requirements.poisoning import (
 )
 
 __all__ = [
+    "AdvisoriesRequirement",
+    "AdvisoryWaiver",
     "AnyAttack",
     "ArtifactRequirement",
     "BackdooredControl",
@@ -50,6 +57,8 @@ __all__ = [
     "IntegrityRequirement",
     "InversionRequirement",
     "Limits",
+    "LockRequirement",
+    "PackageException",
     "PayloadControl",
     "PerformanceRequirement",
     "PlantControl",
@@ -57,7 +66,6 @@ __all__ = [
     "ReferenceNetworks",
     "RegisterControl",
     "RegisterRequirement",
-    "ReportControl",
     "Requirement",
     "StaticRequirement",
     "TamperControl",
