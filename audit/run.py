@@ -58,7 +58,10 @@ class Settings:
         words = ["python -m audit run", f"--policy {choice.name}"]
         words += [f"--target {self.target or choice.file.policy.target}", f"--profile {self.profile}"]
         words += [f"--only {' '.join(self.only)}"] if self.only else []
-        words += [f"--advisories {self.advisories}"] if self.advisories else []
+        outside = Path(self.advisories or "").is_absolute()
+        words += (
+            [f"--advisories {Path(self.advisories).name if outside else self.advisories}"] if self.advisories else []
+        )
         words += [f"--device {self.device}"] if self.device != "auto" else []
         flags = {"offline": self.offline, "allow-incomplete": self.allow_incomplete, "retrain": self.retrain}
         flags |= {"block-not-run": self.block_all, "exhaustive": self.exhaustive}

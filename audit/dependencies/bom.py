@@ -15,9 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from jsonschema import Draft7Validator, FormatChecker
 from packaging.utils import canonicalize_name
 
 from audit.dependencies.environment import installed
@@ -78,7 +75,7 @@ def environment_bill(root: Path) -> Bill:
         done = run([*COMMAND, *_OPTIONS], cwd=root, seconds=SECONDS)
         document = json.loads(done.stdout)
         left_out = _without_files(document["components"])
-        components = [_component(one) for one in document["components"]]
+        components = sorted((_component(one) for one in document["components"]), key=lambda one: one["name"].lower())
     except ScannerError as error:
         return Bill(SBOM, None, problem=str(error))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -184,6 +181,10 @@ def _validator() -> Any:
     A URI reference (RFC 3986) is an IRI reference (RFC 3987, section 2.2), and is told by a regular expression; what is
     none goes through the parser of IRIs, which takes a tenth of a second for each.
     """
+    from cyclonedx.schema import SchemaVersion  # two seconds to import, and not for every command
+    from cyclonedx.validation.json import JsonStrictValidator
+    from jsonschema import Draft7Validator, FormatChecker
+
     formats = FormatChecker(formats=tuple(Draft7Validator.FORMAT_CHECKER.checkers))
     is_uri, is_iri = formats.checkers["uri-reference"][0], formats.checkers["iri-reference"][0]
     formats.checks("iri-reference", raises=ValueError)(lambda value: bool(is_uri(value)) or bool(is_iri(value)))
@@ -212,6 +213,7 @@ def _licences(licences: Iterable[Mapping[str, Any]]) -> list[str]:
     for one in licences:
         own = one.get("license", {})
         text = str(one.get("expression") or own.get("id") or own.get("name") or "unnamed").strip()
+        text = text.rpartition(" :: ")[2]  # of a trove classifier
         found.append(text.splitlines()[0][:80] if text else "unnamed")
     return list(dict.fromkeys(found))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
@@ -27,9 +29,12 @@ class Installed(Record):
 def installed() -> tuple[Installed, ...]:
     """Return every distribution on the import path, once for each version of it, in order of the name.
 
-    A folder of metadata without a name, as a broken installation leaves it, is among them: it is not nothing.
+    A folder of metadata without a name, as a broken installation leaves it, is among them: it is not nothing. The
+    working folder is not searched: what a build left there was not installed.
     """
-    found = {_read(distribution) for distribution in distributions()}
+    here = Path.cwd().resolve()
+    places = [place for place in sys.path if place and Path(place).resolve() != here]
+    found = {_read(distribution) for distribution in distributions(path=places)}
     return tuple(sorted(found, key=lambda one: (one.name, one.version or "", one.source or "")))
 
 

@@ -11,12 +11,12 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from packaging.utils import canonicalize_name
@@ -184,15 +184,15 @@ def _ask(asked: Service, arguments: Sequence[str], folder: Path) -> str:
         if "No module named pip_audit" in done.stderr:
             raise ScannerMissing("pip-audit: expected in this environment, not found; install the locked requirements")
         if wait is not None:
-            time.sleep(wait)
+            sleep(wait)
     raise _unanswered(done)
 
 
 def _unanswered(done: Finished) -> ScannerMissing | ScannerFailed:
-    tries = f"in {len(WAITS) + 1} tries; the last one ended with exit {done.code}: {done.tail}"
+    tries = f"(tries: {len(WAITS) + 1}; the last one ended with exit {done.code}: {done.tail})"
     if _UNREACHED.search(done.tail):
         return ScannerMissing(f"pip-audit: its advisory service gave no answer {tries}")
-    return ScannerFailed(f"pip-audit: it broke, or its advisory service answered with nonsense, {tries}")
+    return ScannerFailed(f"pip-audit: it broke, or its advisory service answered with nonsense {tries}")
 
 
 def _unmentioned(scan: DependencyScan) -> Iterator[Skipped]:

@@ -29,6 +29,12 @@ ROOMS = (
         "progress",
         "randomness",
         "unpack",
+        "dependencies",
+        "dependencies.environment",
+        "dependencies.osv",
+        "dependencies.advisories",
+        "dependencies.loopback",
+        "dependencies.pip_audit",
     ),
     ("repository", "identity", "loading", "register", "sequential", "weights", "defences", "poisoning.plan"),
     ("outcome", "builtin"),
@@ -44,7 +50,7 @@ ROOMS = (
     ),
     ("policy",),
     ("choose", "session", "trainer", "collector", "report", "challenge"),
-    ("examine", "scenarios", "terminal"),
+    ("examine", "scenarios", "terminal", "dependencies.bom"),
     (
         "evasion",
         "poisoning.catalogue",
@@ -52,8 +58,10 @@ ROOMS = (
         "poisoning.integrity",
         "poisoning.training_data",
         "poisoning.unknown",
+        "dependencies.lock",
+        "dependencies.vulnerabilities",
     ),
-    ("poisoning.examine", "poisoning.scenarios", "run"),
+    ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "run"),
     ("plugin", "cli", "__main__"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
