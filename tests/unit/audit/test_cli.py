@@ -22,7 +22,7 @@ def test_list_prints_one_line_a_requirement(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert cli.main(["list", "--policy", "policies/mnist.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 15
     assert re.fullmatch(r"EVA-002\s+high\s+robust_accuracy\s+>= 0.8\s+Robust accuracy under 40-step PGD.*", lines[2])
 
 

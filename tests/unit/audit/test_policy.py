@@ -29,6 +29,7 @@ REQUIRED_IDS = (
     "STAT-001",
     "STAT-002",
     "DEP-001",
+    "DEP-002",
     "REG-001",
 )
 DELETE = object()
