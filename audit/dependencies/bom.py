@@ -24,6 +24,7 @@ from audit.process import run
 from audit.records import Exhibit, Metric, Verdict
 
 SBOM, ML_BOM = "sbom.cdx.json", "mlbom.cdx.json"
+UNWEIGHED = "none: this run loaded no weight file"
 SECONDS = 120.0
 COMMAND = (sys.executable, "-P", "-m", "cyclonedx_py")
 _OPTIONS = ("environment", "--output-reproducible", "--no-validate", "--sv", "1.6", "--of", "JSON", "-o", "-")
@@ -123,6 +124,7 @@ def model_bill(target: Mapping[str, Any], dataset: str, data_digest: str, verdic
         ]
     }
     kept = {name: target[name] for name in ("recipe", "digest", "weights", "wraps") if target.get(name)}
+    kept |= {} if weights else {"weights-digest": UNWEIGHED}
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -153,16 +155,13 @@ def model_bill(target: Mapping[str, Any], dataset: str, data_digest: str, verdic
     }
     shown = {
         "name": target["name"],
-        "weights_sha256": weights,
+        "weights_sha256": weights or UNWEIGHED,
         "architecture": parameters["modelArchitecture"],
         "dataset": dataset,
         "data_digest": data_digest,
         "metrics": [one["shown"] for one in metrics],
     }
-    problem = invalid(document) or (
-        None if weights else "the weights have no digest, because this run loaded no weight file"
-    )
-    return Bill(ML_BOM, document, shown, problem)
+    return Bill(ML_BOM, document, shown, invalid(document))
 
 
 def invalid(document: Mapping[str, Any]) -> str | None:
