@@ -1,15 +1,17 @@
-"""``python -m audit``: list, show, schema, and run, which hands its options to pytest unchanged."""
+"""``python -m audit``: list, show, schema, pin, advisories; and run, which hands its options to pytest unchanged."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
 from audit.choose import choose
+from audit.dependencies import advisories
 from audit.errors import AuditError, DataError
 from audit.gate import ExitCode
 from audit.policy import Policy, load_policy, policy_schema
@@ -40,6 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("schema", help="print the JSON Schema of a policy file")
     pin = verbs.add_parser("pin", help="write fingerprints of a policy's data, and print what to pin")
     pin.add_argument("file", type=Path, metavar="OUT", help="where the fingerprints go, a .safetensors file")
+    snapshot = verbs.add_parser("advisories", help="make a snapshot of advisories from a dump of the OSV database")
+    snapshot.add_argument(
+        "dump", type=Path, metavar="DUMP.zip", help="the dump of the ecosystem PyPI: one JSON file a record"
+    )
+    snapshot.add_argument("folder", type=Path, metavar="DIR", help="the folder to make, for run --advisories DIR")
+    snapshot.add_argument(
+        "--taken",
+        type=date.fromisoformat,
+        required=True,
+        metavar="DATE",
+        help="when the dump was fetched, YYYY-MM-DD, UTC",
+    )
+    snapshot.add_argument("--source", default="the OSV dump of PyPI", metavar="TEXT", help="where it was fetched from")
     for verb in (listing, show, pin):
         verb.add_argument("--policy", default="auto", metavar="FILE", help="policy file, or auto (default)")
     return parser
@@ -50,6 +65,8 @@ def _answer(options: argparse.Namespace) -> str:
         return policy_schema()
     if options.verb == "pin":
         return _pin(options.policy, options.file)
+    if options.verb == "advisories":
+        return f"{advisories.make(options.dump, options.folder, options.taken, options.source).text}\n"
     policy = _policy(options.policy)
     if options.verb == "list":
         return "".join(f"{_line(requirement)}\n" for requirement in policy.requirements)

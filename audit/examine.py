@@ -19,13 +19,12 @@ from audit.requirements import (
     BackdooredControl,
     BaseRequirement,
     BuiltinControl,
-    DependencyRequirement,
     PerformanceRequirement,
     RegisterRequirement,
     StaticRequirement,
     TargetControl,
 )
-from audit.scanners.interface import CodeScanner, DependencyScan, Scan
+from audit.scanners.interface import CodeScanner, Scan
 from audit.session import AuditSession
 
 Examination = TypeVar("Examination", bound=BaseRequirement)
@@ -123,43 +122,6 @@ def _plant_control(requirement: StaticRequirement, session: AuditSession) -> Con
         return count(found, 1, rules=sorted({finding.rule for finding in found}))
 
     return control_result(f"planted {requirement.control.plant}", requirement.bound, scan_plant)
-
-
-def dependency(requirement: DependencyRequirement, session: AuditSession) -> Evidence:
-    """Audit the environment; NOT_RUN unless every package without an exception was really audited."""
-    scanner = requirement.scanner
-    if session.options.offline:
-        return Evidence(not_run="--offline: the advisory service was not asked, no package was audited")
-    try:
-        scan = scanner.scan(session.root)
-    except ScannerMissing as error:
-        return Evidence(not_run=f"no package was audited: {error}")
-    except ScannerFailed as error:
-        return Evidence(doubt=str(error))
-    return dependency_evidence(requirement, scan, session.root)
-
-
-def dependency_evidence(requirement: DependencyRequirement, scan: DependencyScan, root: Path) -> Evidence:
-    """Return the evidence in a scan; findings count even when packages were skipped, silence does not."""
-    total = len(scan.audited) + len(scan.skipped)
-    unexplained = requirement.scanner.unexplained(scan)
-    not_run = None
-    if unexplained or not scan.audited:
-        first = f"; first: {unexplained[0].package}: {unexplained[0].reason}" if unexplained else ""
-        not_run = f"{len(scan.audited)} of {total} packages were audited, {len(unexplained)} skipped{first}"
-    measured = count(scan.findings, max(1, len(scan.audited)), audited=len(scan.audited), packages=total)
-
-    def read_stand_in() -> Measurement:
-        text = (root / requirement.control.report).read_text(encoding="utf-8")
-        return count(requirement.scanner.parse(text).findings, 1)
-
-    return Evidence(
-        measurement=measured if scan.findings or not_run is None else None,
-        findings=scan.findings,
-        not_run=not_run,
-        control=control_result(requirement.control.report, requirement.bound, read_stand_in),
-        tables={"audited": list(scan.audited), "skipped": [one.model_dump() for one in scan.skipped]},
-    )
 
 
 def stride_register(

@@ -36,10 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--profile", choices=[p.value for p in Profile], default="quick", help="upper limits of samples")
     group.addoption("--offline", action="store_true", help="do not try the network")
+    group.addoption("--advisories", metavar="DIR", help="ask this snapshot of advisories, not the network")
     group.addoption("--allow-incomplete", action="store_true", help="open the gate when nothing is NOT_MET")
-    group.addoption(
-        "--block-not-run", nargs="*", metavar="ID", help="treat if_not_run: report of these, or all, as block"
-    )
+    group.addoption("--block-not-run", nargs="*", metavar="ID", help="treat if_not_run: report of these (all) as block")
     group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
     group.addoption("--retrain", action="store_true", help="train again, and compare with the released weights")
     group.addoption("--exhaustive", action="store_true", help="attack every sample, even where fewer decide")
@@ -316,4 +315,5 @@ def _settings(config: pytest.Config) -> Settings:
         retrain=option.retrain,
         exhaustive=option.exhaustive,
         report_dir=Path(option.report_dir),
+        advisories=option.advisories,
     )

@@ -18,6 +18,7 @@ from audit.exhibits import Exhibits
 from audit.poisoning.plan import Poisoning
 from audit.records import Record, Sha256, Waiver
 from audit.requirements import (
+    AdvisoriesRequirement,
     BackdooredControl,
     BuiltinControl,
     CureRequirement,
@@ -274,6 +275,24 @@ def load_waivers(path: Path, policy: Policy, today: date | None = None) -> tuple
         if waiver.expires < (today or datetime.now(UTC).date()):
             raise PolicyError(f"{where}.expires: {waiver.id} expired on {waiver.expires}; fix the cause or renew it")
     return waivers
+
+
+def check_advisory_waivers(file: PolicyFile, today: date | None = None) -> None:
+    """Hold the waivers of single advisories to their last days.
+
+    Raises:
+        PolicyError: one is expired, or stands there twice.
+    """
+    for index, one in enumerate(file.policy.requirements):
+        waivers = one.waive if isinstance(one, AdvisoriesRequirement) else ()
+        for place, waiver in enumerate(waivers):
+            where = f"{file.path}: requirements[{index}].waive[{place}]"
+            if (waiver.id, waiver.package) in [(other.id, other.package) for other in waivers[:place]]:
+                raise PolicyError(f"{where}.id: every advisory of a package once (got {waiver.id} twice)")
+            if waiver.expires < (today or datetime.now(UTC).date()):
+                raise PolicyError(
+                    f"{where}.expires: {waiver.id} expired on {waiver.expires}; fix the cause or renew it"
+                )
 
 
 def policy_schema() -> str:

@@ -16,12 +16,13 @@ import numpy as np
 from audit import repository, scenarios
 from audit.choose import Choice, choose
 from audit.collector import Collector
+from audit.dependencies import advisories, bom
 from audit.errors import PolicyError
 from audit.exhibits import PoisonScenario, Scenario
 from audit.judge import judge
 from audit.measure import Laboratory
 from audit.outcome import Outcome
-from audit.policy import load_waivers
+from audit.policy import check_advisory_waivers, load_waivers
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, Verdict
 from audit.register import read_register
@@ -50,12 +51,17 @@ class Settings:
     retrain: bool
     exhaustive: bool
     report_dir: Path
+    advisories: str | None = None
 
     def command(self, choice: Choice) -> str:
         """Return the command that repeats this run, every choice spelt out."""
         words = ["python -m audit run", f"--policy {choice.name}"]
         words += [f"--target {self.target or choice.file.policy.target}", f"--profile {self.profile}"]
         words += [f"--only {' '.join(self.only)}"] if self.only else []
+        outside = Path(self.advisories or "").is_absolute()
+        words += (
+            [f"--advisories {Path(self.advisories).name if outside else self.advisories}"] if self.advisories else []
+        )
         words += [f"--device {self.device}"] if self.device != "auto" else []
         flags = {"offline": self.offline, "allow-incomplete": self.allow_incomplete, "retrain": self.retrain}
         flags |= {"exhaustive": self.exhaustive}
@@ -78,7 +84,7 @@ class AuditRun:
         """Choose policy and data, and check every name the command line gives.
 
         Raises:
-            AuditError: policy, data, target, device or a requirement id is wrong; nothing was written yet.
+            AuditError: policy, data, advisories, target, device or a requirement id is wrong; nothing was written yet.
         """
         self.root, self.settings, self.scrub, self.started = root, settings, scrub, datetime.now(UTC)
         self.choice = choose(settings.policy, root, offline=settings.offline)
@@ -86,6 +92,8 @@ class AuditRun:
         self._check_names()
         self.device = choose_device(settings.device)
         self.waivers = load_waivers(root / WAIVERS, policy)
+        check_advisory_waivers(self.choice.file)
+        snapshot = advisories.read(root / settings.advisories) if settings.advisories else None
         self.requirements = tuple(one for one in policy.requirements if not settings.only or one.id in settings.only)
         self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
@@ -102,6 +110,7 @@ class AuditRun:
                 settings.retrain,
                 settings.exhaustive,
                 self.collector.waived,
+                snapshot,
             ),
             laboratory=Laboratory(self.choice.dataset.digest, self.store, tick),
             foreground=foreground,
@@ -162,8 +171,9 @@ class AuditRun:
         return exhibit.model_copy(update={"files": (self._write_arrays(f"{exhibit.kind}-{words}", arrays),)})
 
     def finish(self) -> Report:
-        """Build the report, and write ``audit.json`` and ``audit.sarif``; the latter has every finding."""
+        """Build the report; write ``audit.json``, ``audit.sarif`` with every finding, and the bills of materials."""
         policy_file, settings = self.choice.file, self.settings
+        bill_notes = self._write_bills()
         report = self.collector.report(
             policy_file.policy,
             header={
@@ -179,7 +189,7 @@ class AuditRun:
                 ],
             },
             target=self.session.describe_target(),
-            notes=(*self.session.notes, *self.store.notes),
+            notes=(*self.session.notes, *self.store.notes, *bill_notes),
             provenance=gather(self.root, self.device, settings.command(self.choice), self.started),
             partial=self.partial,
             allow_incomplete=settings.allow_incomplete,
@@ -243,6 +253,24 @@ class AuditRun:
         if self.folder is not None:
             np.savez_compressed(self.folder / relative, allow_pickle=False, **arrays)
         return relative
+
+    def _write_bills(self) -> list[str]:
+        """Write the bills of materials of a whole audit, and of one of dependencies; returns what is wrong."""
+        if self.folder is None or (self.partial and Family.DEPENDENCY not in {one.family for one in self.requirements}):
+            return []
+        bills = (
+            bom.attempt(bom.SBOM, lambda: bom.environment_bill(self.root)),
+            bom.attempt(bom.ML_BOM, self._model_bill),
+        )
+        for bill in bills:
+            bill.write(self.folder)
+            self.collector.add_exhibit(bill.exhibit)
+        return [bill.note for bill in bills if bill.note]
+
+    def _model_bill(self) -> bom.Bill:
+        dataset = self.choice.dataset
+        self.session.weigh()
+        return bom.model_bill(self.session.describe_target(), dataset.name, dataset.digest, self.collector.verdicts)
 
     def _poisonings(self) -> tuple[PoisonScenario, ...]:
         """Return the poisonings that this profile shows."""

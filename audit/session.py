@@ -14,6 +14,7 @@ from torch import nn
 from audit.artifacts import signature
 from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
+from audit.dependencies.advisories import Snapshot
 from audit.errors import IntegrityError, TargetError
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
@@ -42,6 +43,7 @@ class Options:
     retrain: bool
     exhaustive: bool
     waived: frozenset[str]
+    advisories: Snapshot | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +160,11 @@ class AuditSession:
                 f"{path.name}: expected SHA-256 {spec.sha256} (pinned in the policy), signed is {signed}"
             )
         return pinned(path, signed)
+
+    def weigh(self) -> None:
+        """Take the digest of the audited target's weight file, where the policy names one and nothing needed it yet."""
+        if self.spec(self.target_name).weights is not None:
+            self.weights(self.target_name)
 
     def detected(self, name: str) -> Detection:
         """Return what the detectors find in the data that a target is trained on, seen through its own features.

@@ -1,13 +1,13 @@
-"""Dependencies: nothing with a known vulnerability is installed."""
+"""Dependencies: nothing with a known vulnerability is installed, and nothing but what the lock says."""
 
 from __future__ import annotations
 
 import pytest
 
-from audit import examine
+from audit.dependencies.examine import dependency
 
 
 @pytest.mark.requirements("dependency")
-def test_environment_has_no_known_vulnerability(requirement, audit, record):
-    """Every third-party package was really looked up, and none has an advisory."""
-    record(examine.dependency(requirement, audit))
+def test_environment_is_the_locked_one_and_has_no_known_vulnerability(requirement, audit, record):
+    """Every third-party package was really looked up, none has an advisory, all are locked: what the policy checks."""
+    record(dependency(requirement, audit))

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -30,6 +31,7 @@ def render(report: Report, folder: Path) -> str:
     """Return the audit as an HTML fragment, pictures included; the PNGs are also kept in the evidence folder."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(percent=percent, figure=figure_text, seconds=seconds, groupby_reason=group)
+    environment.filters.update(groupby_skipped=group_skipped)
     environment.globals.update(symbols=SYMBOLS, Status=Status, COUNTED=COUNTED)
     pictures = {kind: _pictures(report, kind, folder) for kind in (*figures.DRAWN, *figures.DRAWN_FROM_FILES)}
     pictures["poisoning"] = _poison_plot(report, folder)
@@ -51,6 +53,9 @@ def render(report: Report, folder: Path) -> str:
         pictures=pictures,
         suppressions=[one for verdict in report.verdicts for one in verdict.evidence.suppressions],
         dependencies=_with_table(report, "audited"),
+        locks=_with_table(report, "lock"),
+        sboms=_exhibits(report, "sbom"),
+        ml_boms=_exhibits(report, "mlbom"),
     )
 
 
@@ -93,6 +98,14 @@ def group(suppressions: Sequence[Suppression]) -> list[tuple[tuple[str, str, str
         places = gathered.setdefault((one.tool, one.what, one.reason), {})
         places.setdefault(one.path, []).append(one.line)
     return [(key, [_place(path, lines) for path, lines in places.items()]) for key, places in gathered.items()]
+
+
+def group_skipped(skipped: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, str | None], list[dict[str, Any]]]]:
+    """Gather skipped packages that share reason and exception."""
+    gathered: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    for one in skipped:
+        gathered.setdefault((one["reason"], one["exception"]), []).append(one)
+    return list(gathered.items())
 
 
 def _place(path: str, lines: Sequence[int | None]) -> str:

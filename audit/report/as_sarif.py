@@ -25,6 +25,7 @@ from audit.records import Family, Finding, Metric, Report, Severity, Suppression
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 OURSELVES = "model-security-audit"
+CHECKED_BY = {"advisories": "pip-audit", "second-opinion": "picklescan"}  # checks that another tool makes
 ROOT = "SRCROOT"
 LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note"}
 # what code-scanning pages sort by: the middle of each band of CVSS 3.1, section 5
@@ -43,7 +44,8 @@ class _Examined:
 
     @property
     def tool(self) -> str:
-        return str((self.requirement.get("scanner") or {}).get("name", OURSELVES))
+        scanner = self.requirement.get("scanner") or {}
+        return str(scanner.get("name") or CHECKED_BY.get(str(self.requirement.get("check")), OURSELVES))
 
     @property
     def version(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What a policy may require: one type a family, in the family of poisoning one a check."""
+"""What a policy may require: one type a family; for poisoning, artifacts and dependencies one a check."""
 
 from audit.requirements.artifact import (
     ArtifactRequirement,
@@ -16,15 +16,20 @@ from audit.requirements.base import (
     PayloadControl,
     PlantControl,
     RegisterControl,
-    ReportControl,
     SignedCopyControl,
     TamperControl,
     TargetControl,
     TargetName,
 )
+from audit.requirements.dependency import (
+    AdvisoriesRequirement,
+    AdvisoryWaiver,
+    DependencyRequirement,
+    LockRequirement,
+    PackageException,
+)
 from audit.requirements.families import (
     AnyAttack,
-    DependencyRequirement,
     EvasionRequirement,
     PerformanceRequirement,
     RegisterRequirement,
@@ -43,6 +48,8 @@ from audit.requirements.poisoning import (
 )
 
 __all__ = [
+    "AdvisoriesRequirement",
+    "AdvisoryWaiver",
     "AnyAttack",
     "ArtifactRequirement",
     "BackdooredControl",
@@ -57,6 +64,8 @@ __all__ = [
     "InversionRequirement",
     "Limits",
     "LoadingRequirement",
+    "LockRequirement",
+    "PackageException",
     "PayloadControl",
     "PerformanceRequirement",
     "PlantControl",
@@ -64,7 +73,6 @@ __all__ = [
     "ReferenceNetworks",
     "RegisterControl",
     "RegisterRequirement",
-    "ReportControl",
     "Requirement",
     "SecondOpinionRequirement",
     "SignatureRequirement",

@@ -59,12 +59,6 @@ class PlantControl(Record):
     plant: str
 
 
-class ReportControl(Record):
-    """A stand-in report of the scanner, with a finding."""
-
-    report: str
-
-
 class RegisterControl(Record):
     """A threat register with a hole."""
 

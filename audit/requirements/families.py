@@ -1,4 +1,4 @@
-"""The types of all families but poisoning, each with its own parameters and control."""
+"""The types of the families that have one, and of all together, each with its own parameters and control."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ from audit.requirements.base import (
     Limits,
     PlantControl,
     RegisterControl,
-    ReportControl,
     TargetControl,
     TargetName,
 )
+from audit.requirements.dependency import DependencyRequirement
 from audit.requirements.poisoning import PoisoningRequirement
-from audit.scanners import CODE_SCANNERS, DEPENDENCY_SCANNERS, CodeScanner, DependencyScanner
+from audit.scanners import CODE_SCANNERS, CodeScanner
 
 if TYPE_CHECKING:
     AnyAttack = Attack
     AnyCodeScanner = CodeScanner
-    AnyDependencyScanner = DependencyScanner
 else:  # the tables decide which names a policy may use
     AnyAttack = Annotated[reduce(or_, ATTACKS.values()), Field(discriminator="name")]
     AnyCodeScanner = Annotated[reduce(or_, CODE_SCANNERS.values()), Field(discriminator="name")]
-    AnyDependencyScanner = reduce(or_, DEPENDENCY_SCANNERS.values())
 
 # what an adversary's knowledge allows an attack to use; a transfer attack has its surrogate as a white box
 SUFFICES = {
@@ -105,21 +103,6 @@ class StaticRequirement(BaseRequirement):
         """Return the planted file and the scanner's rules."""
         rules = getattr(self.scanner, "rules", None)
         return (self.control.plant, *([rules] if rules else []))
-
-
-class DependencyRequirement(BaseRequirement):
-    """Known vulnerabilities in the installed environment."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.DEPENDENCY]
-    threat_model: GeneralThreat
-    scanner: AnyDependencyScanner
-    control: ReportControl
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the stand-in report."""
-        return (self.control.report,)
 
 
 class RegisterRequirement(BaseRequirement):

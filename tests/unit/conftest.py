@@ -5,6 +5,8 @@ from __future__ import annotations
 # Imported once here: pytester forgets what an inner run imported, and these are slow to import again.
 import art.attacks.evasion
 import art.estimators.classification
+import cyclonedx.validation.json
+import jsonschema
 import pytest
 import scipy.stats
 import torch
@@ -18,7 +20,7 @@ from audit.store import Store
 from audit.target import TorchTarget
 from tests.unit import toy
 
-__all__ = ["art", "scipy", "torchvision"]
+__all__ = ["art", "cyclonedx", "jsonschema", "scipy", "torchvision"]
 
 settings.register_profile("deterministic", deadline=None, derandomize=True)
 settings.load_profile("deterministic")

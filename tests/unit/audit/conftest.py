@@ -103,8 +103,8 @@ def toy_policy():
                 "DEP-001",
                 "dependency",
                 count,
-                scanner={"name": "pip-audit"},
-                control={"report": "policies/controls/pip-audit-vulnerable.json"},
+                check="advisories",
+                control={"canaries": [{"package": "requests", "version": "2.19.1", "advisory": "CVE-2018-18074"}]},
                 if_not_run="report",
             ),
             requirement(

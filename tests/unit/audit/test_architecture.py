@@ -33,6 +33,12 @@ ROOMS = (
         "artifacts.unpack",
         "artifacts.signature",
         "artifacts.signing",
+        "dependencies",
+        "dependencies.environment",
+        "dependencies.osv",
+        "dependencies.advisories",
+        "dependencies.loopback",
+        "dependencies.pip_audit",
     ),
     (
         "repository",
@@ -62,7 +68,7 @@ ROOMS = (
     ),
     ("policy",),
     ("choose", "session", "trainer", "collector", "report", "challenge"),
-    ("examine", "scenarios", "terminal"),
+    ("examine", "scenarios", "terminal", "dependencies.bom"),
     (
         "evasion",
         "artifacts.examine",
@@ -71,8 +77,10 @@ ROOMS = (
         "poisoning.integrity",
         "poisoning.training_data",
         "poisoning.unknown",
+        "dependencies.lock",
+        "dependencies.vulnerabilities",
     ),
-    ("poisoning.examine", "poisoning.scenarios", "run"),
+    ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "run"),
     ("plugin", "cli", "__main__"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}

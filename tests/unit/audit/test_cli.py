@@ -104,6 +104,8 @@ def two_policies(tmp_path, monkeypatch):
     monkeypatch.setattr(choosing, "AUTO", ("policies/first.yaml", "policies/second.yaml"))
     for name in ("policies", "model_under_test"):
         (tmp_path / name).symlink_to(ROOT / name) if name != "policies" else (tmp_path / name).mkdir()
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        (tmp_path / name).symlink_to(ROOT / name)
     for name in ("controls", "pins", "semgrep", "stride.yaml"):
         (tmp_path / "policies" / name).symlink_to(ROOT / "policies" / name)
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from audit.scanners import pip_audit
+from audit.dependencies import pip_audit
 
 VULNERABLE = "import torch\n\n\ndef load(path):\n    return torch.load(path, weights_only=False), eval(path)\n"
 SECRET = 'DATABASE_PASSWORD = "{}"'.format("-".join(["correct", "horse", "battery"]))  # no literal, see STAT-003

@@ -32,6 +32,7 @@ REQUIRED_IDS = (
     "STAT-002",
     "STAT-003",
     "DEP-001",
+    "DEP-002",
     "REG-001",
 )
 DELETE = object()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -44,6 +45,47 @@ def requirement(text):
     }
 
 
+def dependencies(text):
+    """Return the tables of a look-up of advisories, and of a comparison with a lock."""
+    return {
+        "service": text,
+        "audited": [text, "numpy 2.4.6"],
+        "skipped": [
+            {"package": text, "version": None, "reason": text, "exception": text},
+            {"package": "scipy", "version": "1.17.1", "reason": text, "exception": None},
+        ],
+        "vulnerable": [
+            {"package": text, "version": "2.19.1", "id": text, "aliases": [text], "fixed": ["2.20.0"], "waived": False},
+            {"package": "urllib3", "version": "1.24.1", "id": "CVE-1", "aliases": [], "fixed": [], "waived": True},
+        ],
+        "waivers_out_of_use": [text],
+        "lock": {
+            "nearest": text, "entries": 3, "installed": 4, "python": text, "differences": {text: 2, "other.txt": 5},
+            "floors": [{"package": text, "floor": "2.6", "installed": ["2.15.0"]}],
+        },
+    }  # fmt: skip
+
+
+def bills(text):
+    """Return what the report shows of the bills of materials."""
+    components = [{"name": text, "version": "1.0", "licences": [text]}, {"name": "x", "version": None, "licences": []}]
+    metric = {
+        "requirement": "EVA-001", "metric": "robust_accuracy", "value": 0.91234, "low": 0.9, "high": 0.93, "n": 1000,
+        "status": "MET",
+    }  # fmt: skip
+    model = {"name": text, "architecture": text, "weights_sha256": text, "dataset": text, "data_digest": text}
+    sbom = {"components": components, "references_left_out": 1, "problem": text, "made": True}
+    return (
+        Exhibit(kind="sbom", title=text, data=sbom, files=("sbom.cdx.json",)),
+        Exhibit(
+            kind="mlbom",
+            title=text,
+            data={**model, "metrics": [metric], "problem": None, "made": True},
+            files=("mlbom.cdx.json",),
+        ),
+    )
+
+
 def report(text):
     measurement = Measurement(
         metric=Metric.ROBUST_ACCURACY,
@@ -73,8 +115,7 @@ def report(text):
         control=ControlResult(name=text, status=Status.NOT_MET, detail=text),
         suppressions=(Suppression(tool=text, what=text, path=text, line=1, reason=text),),
         tables={
-            "audited": [text],
-            "skipped": [{"package": text, "version": None, "reason": text}],
+            **dependencies(text),
             "triggers": [trigger],
             "poisonings": [poisoning],
         },
@@ -107,6 +148,7 @@ def report(text):
         partial=True,
         verdicts=(verdict,),
         exhibits=(
+            *bills(text),
             Exhibit(kind="scenario", title=text, data=scenario),
             Exhibit(kind="confusion", title=text, data={"matrix": [[3, 1], [0, 4]], "n": 8}),
             Exhibit(
@@ -183,7 +225,7 @@ def test_markup_in_any_field_stays_text(folder):
 def test_page_needs_nothing_from_elsewhere(folder):
     page = Tags(as_html.render(report("plain"), folder))
     links = [value for name, value in page.attributes if name == "href"]
-    assert all(link.startswith(("#", "evidence/")) for link in links)
+    assert all(link.startswith(("#", "evidence/", "sbom.cdx.json", "mlbom.cdx.json")) for link in links)
 
 
 def test_numbers_and_words_of_the_verdict_are_on_the_page(folder):
@@ -199,6 +241,48 @@ def test_numbers_and_words_of_the_verdict_are_on_the_page(folder):
         "2 of 5,000 images",
     ):
         assert expected in text
+
+
+def section(page, name):
+    """Return the words of one section of the page, spaces made even."""
+    text = page[page.index(f'<section id="{name}">') :]
+    apart = re.sub(r"(</td>|</th>|<span|<p>|</summary>)", r" \1", text[: text.index("</section>")])
+    return " ".join(Tags(apart).text.split())
+
+
+def test_dependencies_are_told_with_how_many_of_how_many(folder):
+    text = section(as_html.render(report("plain"), folder), "dependencies")
+    for expected in (
+        "EVA-001: 2 of 4 packages were audited, 2 skipped, 1 of those by an exception. Advisory service: plain.",
+        "plain 2.19.1 plain plain 2.20.0 vulnerable",
+        "urllib3 1.24.1 CVE-1 no release yet waived",
+        "scipy 1.17.1 plain none",
+        "Audited packages: 2 plain, numpy 2.4.6",
+        "4 distributions are installed. Nearest is plain with 3 entries for Python plain on this platform: 2 diff",
+        "other.txt 5",
+        "plain 2.6 2.15.0",
+        "✗ error plain sbom.cdx.json, CycloneDX 1.6.",
+        "2 components, 1 of them without a declared licence. References to files of this machine",
+        "mlbom.cdx.json, CycloneDX 1.6; ✓ validates against the strict schema.",
+        "EVA-001 robust accuracy 0.9123 [0.9000, 0.9300] 1,000 ✓ MET",
+    ):
+        assert expected in text
+
+
+def test_report_that_asked_no_advisory_service_says_that_nothing_is_known(folder):
+    whole = report("plain")
+    evidence = whole.verdicts[0].evidence.model_copy(update={"tables": {}})
+    bare = whole.model_copy(update={"verdicts": (whole.verdicts[0].model_copy(update={"evidence": evidence}),)})
+    text = section(as_html.render(bare, folder), "dependencies")
+    assert "No advisory service was asked, so nothing is known about vulnerabilities in the installed packages." in text
+
+
+def test_bill_that_was_not_made_has_no_link(folder):
+    lost = Exhibit(kind="sbom", title="Software bill of materials", data={"problem": "no tool", "made": False})
+    whole = report("plain").model_copy(update={"exhibits": (lost,)})
+    page = as_html.render(whole, folder)
+    assert "✗ error no tool" in section(page, "dependencies")
+    assert "sbom.cdx.json" not in page
 
 
 def test_pictures_are_kept_as_evidence_too(folder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from pathlib import Path
 
@@ -11,15 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from audit.errors import ScannerFailed, ScannerMissing
-from audit.examine import coverage_probes, dependency_evidence
-from audit.judge import judge
-from audit.policy import load_policy
+from audit.examine import coverage_probes
 from audit.process import find_tool, run
-from audit.records import Status
-from audit.scanners import CODE_SCANNERS, Bandit, DetectSecrets, PipAudit, Semgrep
-from audit.scanners import pip_audit as pip_audit_module
+from audit.scanners import CODE_SCANNERS, Bandit, DetectSecrets, Semgrep
 from audit.scanners.comments import suppressions
-from audit.scanners.interface import Acceptance, PackageException, Scan
+from audit.scanners.interface import Acceptance, Scan
 
 ROOT = Path(__file__).parents[3]
 SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep"), "detect-secrets": DetectSecrets()}
@@ -255,87 +250,3 @@ def test_detect_secrets_never_asks_the_network_whether_a_secret_lives(tmp_path, 
     assert not marker.exists()
     run([find_tool("detect-secrets"), "scan", "a.py"], cwd=tmp_path, seconds=60)
     assert marker.exists(), "the trap must catch what the tool does by default"
-
-
-def requirement():
-    policy = load_policy(ROOT / "policies/digits.yaml", ROOT).policy
-    return next(one for one in policy.requirements if one.id == "DEP-001")
-
-
-def dependency(scan, root=ROOT):
-    return judge("DEP-001", requirement().bound, dependency_evidence(requirement(), scan, root))
-
-
-def pip_audit(*packages):
-    return PipAudit().parse(json.dumps({"dependencies": list(packages), "fixes": []}))
-
-
-CLEAN = {"name": "torch", "version": "2.15.0", "vulns": []}
-SKIPPED = {"name": "numpy", "skip_reason": "Dependency not found on PyPI and could not be audited: numpy (2.4.6)"}
-OURSELVES = {"name": "model-security-audit", "skip_reason": "not found"}
-VULNERABLE = {"name": "requests", "version": "2.19.1", "vulns": [{"id": "CVE-2018-18074", "fix_versions": ["2.20.0"]}]}
-
-
-@pytest.mark.parametrize(
-    ("packages", "status", "words"),
-    [
-        pytest.param([CLEAN, OURSELVES], Status.MET, "findings 0", id="all audited but ourselves"),
-        pytest.param([CLEAN, SKIPPED], Status.NOT_RUN, "1 of 2 packages were audited, 1 skipped", id="one skipped"),
-        pytest.param([SKIPPED], Status.NOT_RUN, "0 of 1", id="everything skipped"),
-        pytest.param([], Status.NOT_RUN, "0 of 0", id="no package at all"),
-        pytest.param([CLEAN, VULNERABLE], Status.NOT_MET, "requests 2.19.1: CVE-2018-18074", id="vulnerable"),
-        pytest.param([VULNERABLE, SKIPPED], Status.NOT_MET, "requests 2.19.1", id="vulnerable, and one skipped"),
-    ],
-)
-def test_only_packages_that_were_really_audited_count(packages, status, words):
-    verdict = dependency(pip_audit(*packages))
-    assert verdict.status is status
-    assert words in verdict.reason
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"dependencies": [{"name": "x", "version": "1", "vulns": null}]}'], ids=["none", "list", "null"]
-)
-def test_unreadable_dependency_report_is_a_failure(text):
-    with pytest.raises(ScannerFailed, match="pip-audit: expected its JSON report"):
-        PipAudit().parse(text)
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """Give a function that puts a program of ours in the place of pip-audit."""
-
-    def put(script):
-        (tmp_path / "stand_in.py").write_text(script, encoding="utf-8")
-        monkeypatch.setattr(pip_audit_module, "COMMAND", (sys.executable, str(tmp_path / "stand_in.py")))
-        return PipAudit().scan(tmp_path)
-
-    return put
-
-
-def test_service_out_of_reach_means_that_nothing_was_examined(stand_in):
-    with pytest.raises(ScannerMissing, match=r"gave no answer \(ConnectionError: no route\)"):
-        stand_in("import sys; sys.exit('ConnectionError: no route')")
-
-
-def test_garbage_of_the_dependency_scanner_is_a_failure(stand_in):
-    with pytest.raises(ScannerFailed, match="expected its JSON report"):
-        stand_in("print('all is well')")
-
-
-def test_package_that_the_scanner_does_not_mention_was_not_audited(stand_in):
-    scan = stand_in('print(\'{"dependencies": [{"name": "Torch", "version": "2.15.0", "vulns": []}]}\')')
-    assert "numpy" in {one.package for one in scan.skipped}
-    assert "torch" not in {one.package for one in scan.skipped}
-    assert dependency(scan).status is Status.NOT_RUN
-
-
-def test_unreadable_stand_in_report_does_not_hide_a_vulnerable_package(tmp_path):
-    verdict = dependency(pip_audit(VULNERABLE, SKIPPED), root=tmp_path)
-    assert verdict.status is Status.NOT_MET
-    assert verdict.evidence.control.status is Status.INCONCLUSIVE
-
-
-def test_exception_names_what_need_not_be_audited():
-    scanner = PipAudit(exceptions=(PackageException(package="numpy", reason="a reason long enough"),))
-    assert scanner.unexplained(pip_audit(SKIPPED)) == ()
