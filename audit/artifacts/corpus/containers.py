@@ -118,8 +118,10 @@ def _renamed(archive: bytes) -> bytes:
 def _bomb() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("archive/data.pkl", COMPLETE)
-        with archive.open("archive/data/0", "w") as member:
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), COMPLETE)
+        packed = zipfile.ZipInfo("archive/data/0")
+        packed.compress_type = zipfile.ZIP_DEFLATED
+        with archive.open(packed, "w") as member:
             for _ in range(BOMB_BYTES // 2**20):
                 member.write(bytes(2**20))
     return stream.getvalue()
@@ -128,8 +130,8 @@ def _bomb() -> bytes:
 def _overlapping() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("archive/data.pkl", COMPLETE)
-        archive.writestr("archive/data/0", bytes(1000))
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), COMPLETE)
+        archive.writestr(zipfile.ZipInfo("archive/data/0"), bytes(1000))
         (shared,) = [one for one in archive.filelist if one.filename == "archive/data/0"]
         for number in range(1, 50):
             copy = zipfile.ZipInfo(f"archive/data/{number}")
