@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from datetime import date
 from pathlib import Path
@@ -82,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
         server = _listen(service, options.host, options.port)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             sys.stderr.write("warning: running as root; nothing here needs it\n")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.drain)
         server.run(ready=lambda: _announce(server))
     finally:
         log.close()

@@ -1,4 +1,4 @@
-"""The Flask application: who may ask, how often, how many at once; then the prediction; then the record; then the answer.
+"""The Flask application: who may ask, how often, how many at once; then the prediction, the record, the answer.
 
 Limits come in this order: who is it, is it too often (failed authentication counts too), may it, is there room, is the
 body acceptable. Whatever goes wrong is answered as JSON with a request id and no word about the inside.

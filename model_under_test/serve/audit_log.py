@@ -1,8 +1,8 @@
-"""The audit log: one line for every answered prediction request, handed to the operating system before the answer leaves.
+"""The audit log: one line for every answered prediction request, with the operating system before the answer leaves.
 
-What can be lost: nothing that was answered when the process is killed (at most a torn last line, of a request that never
-got its answer); with power, what the operating system had not written yet, unless ``fsync`` waits for the disk. When a
-line cannot be written, nothing is predicted: the refusals are remembered, and written first when writing works again.
+What can be lost: nothing that was answered when the process is killed (at most a torn last line, of a request that
+never got its answer); with power, what the operating system had not written yet, unless ``fsync`` waits for the disk.
+When a line cannot be written, nothing is predicted: the refusals are remembered, and written first when it works again.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ client costs a connection and no thread. What is added here, by subclassing the 
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -122,6 +121,7 @@ class Channel(HTTPChannel):
     """One connection."""
 
     task_class, error_task_class, parser_class = Task, Refusal, Parser
+    request: Parser | None
     lingers = False
     _lingering_since: float | None = None
     _thrown_away = 0
@@ -227,8 +227,6 @@ class Server(TcpWSGIServer):
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until drained; ``ready`` is called once connections are accepted."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.drain)
         ready()
         tick, until = 0.0, None
         while True:
