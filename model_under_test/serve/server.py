@@ -78,11 +78,12 @@ class Task(WSGITask):
         environment[BEGUN] = self.request.begun
         return environment
 
-    def execute(self) -> None:
-        """Answer; while draining, ask the client to send no more on this connection."""
+    def build_response_header(self) -> bytes:
+        """Begin the answer; while draining, ask the client to send no more on this connection."""
         if self.channel.server.draining:
             self.set_close_on_finish()
-        super().execute()
+        header: bytes = super().build_response_header()
+        return header
 
 
 class Refusal(ErrorTask):
@@ -203,6 +204,7 @@ class Server(TcpWSGIServer):
             max_request_header_size=HEADER_BYTES,
             inbuf_overflow=limits.body_bytes + 1,  # bodies stay in memory: nothing of them reaches the disk
             connection_limit=limits.connections + 8,  # a last resort; _make_room comes first
+            cleanup_interval=1,
             channel_timeout=max(1, round(limits.request_seconds)),
             asyncore_use_poll=True,
             log_socket_errors=False,
