@@ -6,7 +6,6 @@ import contextlib
 import io
 import re
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -82,16 +81,14 @@ def make_server(make_service):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, pytester):
     """Give a function that starts the real command; returns the process and its address, or None where it ended."""
     with contextlib.ExitStack() as stack:
 
         def begin(*arguments, weights=RELEASE, log=None, access=("--open",), **how):
             command = [sys.executable, "-m", "model_under_test.serve", "--weights", str(weights), "--port", "0"]
             command += ["--log", str(log or tmp_path / "audit.jsonl"), *access, *map(str, arguments)]
-            process = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
-            )
+            process = pytester.popen(command, stdin=None, cwd=ROOT, text=True, **how)
             stack.callback(_end, process)
             found = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+)\n", process.stdout.readline())
             return process, found[1] if found else None
