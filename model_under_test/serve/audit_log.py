@@ -86,9 +86,6 @@ class AuditLog:
         """Say why records cannot be written; None while they can. Tries again what could not be written before."""
         with self._mutex:
             try:
-                ours, there = os.fstat(self._file), self._path.stat()
-                if (ours.st_ino, ours.st_dev) != (there.st_ino, there.st_dev):
-                    raise OSError(0, "the audit log was replaced")
                 self._hold()
                 self._catch_up()
                 self._reason = None
@@ -114,8 +111,11 @@ class AuditLog:
             self._remembered.popleft()
 
     def _hold(self) -> None:
-        """See that the file is as long as we left it."""
-        if os.fstat(self._file).st_size != self._size:
+        """See that the file is where we left it, and as long."""
+        ours, there = os.fstat(self._file), self._path.stat()
+        if (ours.st_ino, ours.st_dev) != (there.st_ino, there.st_dev):
+            raise OSError(0, "the audit log was replaced by somebody else")
+        if ours.st_size != self._size:
             raise OSError(0, "the audit log was changed by somebody else")
 
     def _write(self, fields: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
@@ -60,6 +60,13 @@ class Parser(HTTPRequestParser):
             self._beginning += data[: 64 - len(self._beginning)]
         consumed: int = super().received(data)
         return consumed
+
+    def parse_header(self, header: bytes) -> None:
+        """Parse the headers; an address or a length that Python cannot read is bad HTTP, not the connection's end."""
+        try:
+            super().parse_header(header)
+        except ValueError as error:
+            raise ParsingError("unreadable") from error
 
     @property
     def predicting(self) -> bool:

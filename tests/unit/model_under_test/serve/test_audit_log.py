@@ -39,14 +39,12 @@ def test_a_record_is_in_the_file_when_append_returns(log, path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_chain_goes_on_after_a_restart(log, path):
-    log.append(FIELDS)
-    log.close()
-    again = AuditLog(path, rotate_at=2**20)
-    again.append(FIELDS)
-    assert again.end.seq == chain.verify(path) == 2
-    log.__init__(path.with_name("other.jsonl"), rotate_at=2**20)  # for the fixture to close
-    again.close()
+def test_the_chain_goes_on_after_a_restart(path):
+    for records_so_far in (1, 2, 3):
+        log = AuditLog(path, rotate_at=2**20)
+        log.append(FIELDS)
+        log.close()
+        assert log.end.seq == chain.verify(path) == records_so_far
 
 
 def test_records_of_many_threads_make_one_chain(path):
@@ -169,9 +167,8 @@ def test_a_file_that_somebody_else_changes_is_noticed_while_serving(log, path, h
     else:
         path.write_bytes(content + b"{}\n" if how == "longer" else b"")
     assert log.trouble() is not None
-    if how in ("longer", "shorter"):
-        with pytest.raises(LogUnavailable):
-            log.append(FIELDS)
+    with pytest.raises(LogUnavailable):
+        log.append(FIELDS)
 
 
 def test_only_a_regular_file_is_a_log(path):

@@ -119,7 +119,7 @@ def test_a_file_that_changes_while_serving_changes_readiness_and_no_answer(weigh
     assert served.trouble() is None
 
 
-def test_a_touch_alone_is_no_change(weights, monkeypatch):
+def test_a_touch_alone_is_no_change(weights):
     served = ServedModel(weights)
     os.utime(weights / "w.safetensors")
     assert served.trouble() is None

@@ -45,6 +45,10 @@ def ask(server, content=WHOLE):
         pytest.param(
             HEAD + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", 400, "bad_request", id="two lengths"
         ),
+        pytest.param(
+            HEAD + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n", 400, "bad_request", id="no length at all"
+        ),
+        pytest.param(b"POST http://[/predict HTTP/1.1\r\n\r\n", 400, "bad_request", id="an address that is none"),
         pytest.param(HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400, "bad_request", id="an unknown encoding"),
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request", id="a broken chunk"),
         pytest.param(HEAD + b"bad header\r\n\r\n", 400, "bad_request", id="a broken header"),
@@ -66,7 +70,7 @@ def test_what_the_server_itself_refuses_looks_like_everything_else(make_server, 
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert headers["Content-Type"] == "application/json"
     assert "Server" not in headers
-    expected = [status] if b"/predict" in content else []
+    expected = [status] if b" /predict" in content else []
     path = tmp_path / "audit.jsonl"
     assert [one["status"] for one in records(tmp_path)] == expected
     assert chain.verify(path) == len(expected)
