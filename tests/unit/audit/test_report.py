@@ -86,6 +86,34 @@ def bills(text):
     )
 
 
+def stride_matrix(text):
+    """Return what the report shows of a threat register."""
+    threat = {
+        "id": text, "description": text, "scenario": text, "attacker": text, "impact": text, "likelihood": text,
+        "status": "mitigated", "state": text, "mitigation": text, "reason": text, "owner": text, "expires": text,
+        "references": [text], "requirements": [{"id": text, "status": text}],
+    }  # fmt: skip
+    cell = {"state": text, "reason": text, "threats": [threat, threat]}
+    ends = [f"{text} {number}" for number in range(4)]
+    kinds = ("party", "process", "store", text)
+    return {
+        "categories": [["S", text]],
+        "rows": [{"id": text, "title": text, "reviewed": text, "cells": {"S": cell}}],
+        "unclaimed": [text],
+        "diagram": {
+            "boundaries": [{"id": f"{text}{column}", "title": text, "column": column} for column in range(3)],
+            "nodes": [
+                {"id": one, "title": f"{text} {text}", "kind": kind, "boundary": f"{text}{column}"}
+                for one, kind, column in zip(ends, kinds, (0, 0, 1, 2), strict=True)
+            ],
+            "flows": [
+                {"source": ends[a], "target": ends[b], "data": text}
+                for a, b in ((0, 1), (1, 2), (2, 1), (3, 0), (0, 3))
+            ],
+        },
+    }
+
+
 def report(text):
     measurement = Measurement(
         metric=Metric.ROBUST_ACCURACY,
@@ -133,11 +161,6 @@ def report(text):
         "knowledge": text, "crafted_on": text, "n": 10, "accuracy": 0.5, "low": 0.2, "high": 0.8,
         "attack_success_rate": None, "loss": 1.0, "inference_seconds": 0.1, "milliseconds_per_image": 10.0,
     }  # fmt: skip
-    threat = {
-        "id": text, "threat": text, "status": "mitigated", "mitigation": text, "reason": text, "owner": text,
-        "expires": text, "requirements": [{"id": text, "status": text}],
-    }  # fmt: skip
-    cell = {"state": "mitigated", "reason": text, "threats": [threat]}
     return Report(
         gate=Gate(open=False, exit_code=ExitCode.INCOMPLETE, sentence=text),
         policy={
@@ -179,10 +202,7 @@ def report(text):
         ),
         waivers=(Waiver(id="EVA-001", reason=f"{text} long enough", owner=text, expires="2027-01-01"),),
         notes=(text,),
-        stride_matrix={
-            "categories": [["S", text]],
-            "rows": [{"id": text, "title": text, "cells": {"S": cell}}],
-        },
+        stride_matrix=stride_matrix(text),
         provenance={
             "commit": text, "dirty": True, "started": text, "finished": text, "command": text, "device": text,
             "platform": text, "python": text, "packages": {"torch": text},
