@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,20 +72,22 @@ def _register(matrix: dict[str, Any] | None) -> dict[str, Any]:
     shown = matrix["diagram"]
     titles = {one["id"]: one["title"] for one in shown["nodes"]}
     around = {one["id"]: one["title"] for one in shown["boundaries"]}
-    inside = {one["id"]: around[one["boundary"]] for one in shown["nodes"]}
+    home = {one["id"]: one["boundary"] for one in shown["nodes"]}
     flows = [
         {
             "source": titles[one["source"]],
             "target": titles[one["target"]],
             "data": one["data"],
-            "crosses": " to ".join(dict.fromkeys((inside[one["source"]], inside[one["target"]])))
-            if inside[one["source"]] != inside[one["target"]]
-            else "",
+            "crosses": _crossing(around, home[one["source"]], home[one["target"]]),
         }
         for one in shown["flows"]
     ]
     threats = [[threat for cell in row["cells"].values() for threat in cell["threats"]] for row in matrix["rows"]]
     return {"diagram": diagram.draw(shown), "flows": flows, "threats_of": threats}
+
+
+def _crossing(titles: Mapping[str, str], source: str, target: str) -> str:
+    return "" if source == target else f"{titles[source]} to {titles[target]}"
 
 
 def _exhibits(report: Report, kind: str) -> list[Exhibit]:

@@ -25,6 +25,7 @@ PAD = 12  # between a boundary and its nodes
 GAP = 46  # between two nodes, with room for a number
 APART = 22  # two tracks
 RADIUS = 9  # of a number's disc
+ABREAST = 4  # arrows that fit between neighbours
 PORT = 13  # least distance of two lines at one side of a node
 MARGIN = 14
 
@@ -109,7 +110,7 @@ def draw(diagram: Mapping[str, Any]) -> Drawing:
         columns[places.index(one["column"])].append((one, inside))
     column_of = {box.id: index for index, stack in enumerate(columns) for _, inside in stack for box in inside}
     boxes = {box.id: box for stack in columns for _, inside in stack for box in inside}
-    neighbours = {(a.id, b.id) for stack in columns for _, inside in stack for a, b in pairwise(inside)}
+    neighbours = {frozenset((a.id, b.id)) for stack in columns for _, inside in stack for a, b in pairwise(inside)}
     routes = _routes(diagram["flows"], boxes, column_of, neighbours)
     for box in boxes.values():
         crowd = max(_crowd(routes, box, column_of, right) for right in (False, True))
@@ -133,15 +134,18 @@ def _routes(
     flows: Sequence[Mapping[str, Any]],
     boxes: Mapping[str, Box],
     column_of: Mapping[str, int],
-    neighbours: set[tuple[str, str]],
+    neighbours: set[frozenset[str]],
 ) -> list[_Route]:
     """Choose channels: between two columns, or beside one, on the side that is less used so far."""
     used: dict[int, int] = {}
+    abreast: dict[frozenset[str], int] = {}
     found = []
     for number, flow in enumerate(flows, start=1):
         ends = flow["source"], flow["target"]
         first, last = sorted(column_of[end] for end in ends)
-        if ends in neighbours or ends[::-1] in neighbours:
+        pair = frozenset(ends)
+        if pair in neighbours and abreast.get(pair, 0) < ABREAST:
+            abreast[pair] = abreast.get(pair, 0) + 1
             channels = []
         elif first == last:
             channels = [min((first + 1, first), key=lambda channel: used.get(channel, 0))]

@@ -242,6 +242,42 @@ def test_markup_in_any_field_stays_text(folder):
     assert [value for name, value in page.attributes if name == "src" and not value.startswith("data:image/png")] == []
 
 
+def test_markup_in_the_register_adds_no_element_to_the_drawing(folder):
+    drawn = [as_html.render(report(text), folder) for text in ("plain", MARKUP)]
+    plain, marked = (Tags(page[page.index("<svg") : page.index("</svg>")]) for page in drawn)
+    assert set(plain.tags) == set(marked.tags) == {
+        "svg", "title", "desc", "g", "rect", "path", "text", "polyline", "polygon", "circle",
+    }  # fmt: skip
+    assert {name for name, _ in marked.attributes} == {name for name, _ in plain.attributes}
+    assert marked.text.count("<img src=x onerror=alert(1)>") > 10
+
+
+def test_drawing_says_in_words_what_it_shows(folder):
+    page = as_html.render(report("plain"), folder)
+    (svg,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert 'role="img" aria-labelledby="dfd-title dfd-desc"' in svg
+    assert "4 nodes within 3 trust boundaries, 5 flows</title>" in svg
+    assert "2: plain plain to plain plain: plain." in svg
+
+
+def test_register_is_told_with_states_threats_and_verdicts(folder):
+    text = section(as_html.render(report("plain"), folder), "stride")
+    for expected in (
+        "plain reviewed plain",
+        "Requirements that no threat names: plain.",
+        "mitigated; owner: plain, until plain",
+        "Crosses a trust boundary 1 plain plain plain plain plain no",
+        "2 plain plain plain plain plain plain to plain",
+    ):
+        assert expected in text
+
+
+def test_report_without_a_register_has_no_such_section(folder):
+    page = as_html.render(report("plain").model_copy(update={"stride_matrix": None}), folder)
+    assert "<svg" not in page
+    assert 'id="stride"' not in page
+
+
 def test_page_needs_nothing_from_elsewhere(folder):
     page = Tags(as_html.render(report("plain"), folder))
     links = [value for name, value in page.attributes if name == "href"]
