@@ -20,7 +20,7 @@ def test_honest_network_opens_the_gate(toy_audit):
             "target: honest on cpu",
             "*DEP-001* SKIPPED*",
             "*EVA-001* MET: robust_accuracy 1.0000*",
-            "The gate is OPEN. Of 10 requirements 9 met, 0 not met, 0 inconclusive, 1 not examined.",
+            "The gate is OPEN. Of 11 requirements 10 met, 0 not met, 0 inconclusive, 1 not examined.",
             "report: reports/*/report.html",
         ]
     )
