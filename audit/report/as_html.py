@@ -56,6 +56,7 @@ def render(report: Report, folder: Path) -> str:
         locks=_with_table(report, "lock"),
         sboms=_exhibits(report, "sbom"),
         ml_boms=_exhibits(report, "mlbom"),
+        listed={verdict.requirement_id for verdict in report.verdicts},
         **_register(report.stride_matrix),
     )
 

@@ -272,6 +272,19 @@ def test_register_is_told_with_states_threats_and_verdicts(folder):
         assert expected in text
 
 
+def test_threat_links_to_the_verdicts_that_the_report_has_and_to_no_others(folder):
+    matrix = stride_matrix("plain")
+    for name in ("EVA-001", "POI-001"):
+        matrix["rows"][0]["cells"]["S"]["threats"][0]["requirements"].append({"id": name, "status": "MET"})
+    page = as_html.render(report("plain").model_copy(update={"stride_matrix": matrix}), folder)
+    stride = page[page.index('<section id="stride">') :]
+    links = [value for name, value in Tags(stride[: stride.index("</section>")]).attributes if name == "href"]
+    assert "#EVA-001" in links
+    assert "#POI-001" not in links
+    anchors = {f"#{value}" for name, value in Tags(page).attributes if name == "id"}
+    assert set(links) <= anchors
+
+
 def test_report_without_a_register_has_no_such_section(folder):
     page = as_html.render(report("plain").model_copy(update={"stride_matrix": None}), folder)
     assert "<svg" not in page
