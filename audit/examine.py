@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audit import outcome, register
+from audit import outcome
 from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
 from audit.outcome import Outcome
@@ -20,7 +20,6 @@ from audit.requirements import (
     BaseRequirement,
     BuiltinControl,
     PerformanceRequirement,
-    RegisterRequirement,
     StaticRequirement,
     TargetControl,
 )
@@ -122,28 +121,6 @@ def _plant_control(requirement: StaticRequirement, session: AuditSession) -> Con
         return count(found, 1, rules=sorted({finding.rule for finding in found}))
 
     return control_result(f"planted {requirement.control.plant}", requirement.bound, scan_plant)
-
-
-def stride_register(
-    requirement: RegisterRequirement, session: AuditSession, verdicts: Mapping[str, Status]
-) -> tuple[Evidence, dict[str, Any]]:
-    """Check the register against the verdicts of this run; also returns the matrix for the report."""
-    known = frozenset(one.id for one in session.file.policy.requirements)
-    seen = register.Seen(verdicts, known, session.options.waived, requirement.elements)
-    claimed = register.read_register(session.root / requirement.register_file)
-    found = register.findings(claimed, seen, requirement.register_file)
-    control = requirement.control.register_file
-
-    def read_hollow() -> Measurement:
-        hollow = register.read_register(session.root / control)
-        return count(register.findings(hollow, seen, control), register.cell_count(hollow))
-
-    evidence = Evidence(
-        measurement=count(found, register.cell_count(claimed), cells=register.cell_count(claimed)),
-        findings=tuple(found),
-        control=control_result(control, requirement.bound, read_hollow),
-    )
-    return evidence, register.matrix(claimed, seen)
 
 
 def count(found: Sequence[Finding], n: int, **settings: Any) -> Measurement:

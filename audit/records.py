@@ -16,8 +16,9 @@ SCHEMA_VERSION = "1.0"
 RequirementId = Annotated[str, Field(pattern=r"^[A-Z]{3,5}-\d{3}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# CWE-502, ML06:2023 (OWASP Machine Learning Top Ten), AML.T0043 or AML.M0003 (MITRE ATLAS 5.6)
-Reference = Annotated[str, Field(pattern=r"^(CWE-\d{1,4}|ML\d{2}:2023|AML\.[TM]\d{4}(\.\d{3})?)$")]
+# CWE-502, ML06:2023 (OWASP Machine Learning Top Ten), AML.T0043 or AML.M0003 (MITRE ATLAS 5.6), NISTAML.022 (NIST AI
+# 100-2 E2025); references.py knows more
+Reference = Annotated[str, Field(pattern=r"^(CWE-\d{1,4}|ML\d{2}:2023|AML\.[TM]\d{4}(\.\d{3})?|NISTAML\.\d{2,3})$")]
 
 
 class Record(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from audit.records import Bound, Exhibit, Metric, Report, Status, Suppression, Verdict
-from audit.report import figures
+from audit.report import diagram, figures
 
 TEMPLATES = Path(__file__).parent / "templates"
 COUNTED = (Metric.FINDINGS, Metric.INVERTED_TRIGGER)  # not shares
@@ -31,7 +31,7 @@ def render(report: Report, folder: Path) -> str:
     """Return the audit as an HTML fragment, pictures included; the PNGs are also kept in the evidence folder."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(percent=percent, figure=figure_text, seconds=seconds, groupby_reason=group)
-    environment.filters.update(groupby_skipped=group_skipped)
+    environment.filters.update(groupby_skipped=group_skipped, corners=corners)
     environment.globals.update(symbols=SYMBOLS, Status=Status, COUNTED=COUNTED)
     pictures = {kind: _pictures(report, kind, folder) for kind in (*figures.DRAWN, *figures.DRAWN_FROM_FILES)}
     pictures["poisoning"] = _poison_plot(report, folder)
@@ -56,7 +56,39 @@ def render(report: Report, folder: Path) -> str:
         locks=_with_table(report, "lock"),
         sboms=_exhibits(report, "sbom"),
         ml_boms=_exhibits(report, "mlbom"),
+        listed={verdict.requirement_id for verdict in report.verdicts},
+        **_register(report.stride_matrix),
     )
+
+
+def corners(points: Sequence[tuple[float, float]]) -> str:
+    """Write the corners of a line as SVG does."""
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _register(matrix: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the register's section needs beside the matrix: drawing, flows in words, threats by element."""
+    if matrix is None:
+        return {"diagram": None, "flows": [], "threats_of": []}
+    shown = matrix["diagram"]
+    titles = {one["id"]: one["title"] for one in shown["nodes"]}
+    around = {one["id"]: one["title"] for one in shown["boundaries"]}
+    home = {one["id"]: one["boundary"] for one in shown["nodes"]}
+    flows = [
+        {
+            "source": titles[one["source"]],
+            "target": titles[one["target"]],
+            "data": one["data"],
+            "crosses": _crossing(around, home[one["source"]], home[one["target"]]),
+        }
+        for one in shown["flows"]
+    ]
+    threats = [[threat for cell in row["cells"].values() for threat in cell["threats"]] for row in matrix["rows"]]
+    return {"diagram": diagram.draw(shown), "flows": flows, "threats_of": threats}
+
+
+def _crossing(titles: Mapping[str, str], source: str, target: str) -> str:
+    return "" if source == target else f"{titles[source]} to {titles[target]}"
 
 
 def _exhibits(report: Report, kind: str) -> list[Exhibit]:

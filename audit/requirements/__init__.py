@@ -1,4 +1,4 @@
-"""What a policy may require: one type a family; for poisoning, artifacts and dependencies one a check."""
+"""What a policy may require: one type a family; for poisoning, artifacts, dependencies and the register one a check."""
 
 from audit.requirements.artifact import (
     ArtifactRequirement,
@@ -15,7 +15,6 @@ from audit.requirements.base import (
     Limits,
     PayloadControl,
     PlantControl,
-    RegisterControl,
     SignedCopyControl,
     TamperControl,
     TargetControl,
@@ -32,7 +31,6 @@ from audit.requirements.families import (
     AnyAttack,
     EvasionRequirement,
     PerformanceRequirement,
-    RegisterRequirement,
     Requirement,
     StaticRequirement,
     check_budget,
@@ -46,6 +44,7 @@ from audit.requirements.poisoning import (
     TrainingDataRequirement,
     TriggerRequirement,
 )
+from audit.requirements.register import CoverageRequirement, DatesRequirement, RegisterControl, RegisterRequirement
 
 __all__ = [
     "AdvisoriesRequirement",
@@ -56,7 +55,9 @@ __all__ = [
     "BaseRequirement",
     "BuiltinControl",
     "Count",
+    "CoverageRequirement",
     "CureRequirement",
+    "DatesRequirement",
     "DependencyRequirement",
     "EvasionRequirement",
     "GeneralThreat",

@@ -18,6 +18,7 @@ from audit.records import (
     Severity,
     Stride,
 )
+from audit.references import problem
 
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)] | Literal["all"]
@@ -57,12 +58,6 @@ class PlantControl(Record):
     """A vulnerable source file, planted as ``planted.py`` in a temporary folder."""
 
     plant: str
-
-
-class RegisterControl(Record):
-    """A threat register with a hole."""
-
-    register_file: str
 
 
 class BackdooredControl(Record):
@@ -117,6 +112,14 @@ class BaseRequirement(Record):
     references: Annotated[tuple[Reference, ...], Field(min_length=1)]
     bound: Bound
     if_not_run: IfNotRun = IfNotRun.BLOCK
+
+    @field_validator("references")
+    @classmethod
+    def _in_their_catalogues(cls, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
+        for wrong in map(problem, references):
+            if wrong:
+                raise ValueError(wrong)
+        return references
 
     @field_validator("bound")
     @classmethod

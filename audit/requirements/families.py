@@ -17,12 +17,12 @@ from audit.requirements.base import (
     GeneralThreat,
     Limits,
     PlantControl,
-    RegisterControl,
     TargetControl,
     TargetName,
 )
 from audit.requirements.dependency import DependencyRequirement
 from audit.requirements.poisoning import PoisoningRequirement
+from audit.requirements.register import AnyRegisterRequirement
 from audit.scanners import CODE_SCANNERS, CodeScanner
 
 if TYPE_CHECKING:
@@ -105,22 +105,6 @@ class StaticRequirement(BaseRequirement):
         return (self.control.plant, *([rules] if rules else []))
 
 
-class RegisterRequirement(BaseRequirement):
-    """Holes in the STRIDE register."""
-
-    metric: ClassVar[Metric] = Metric.FINDINGS
-    family: Literal[Family.REGISTER]
-    threat_model: GeneralThreat
-    register_file: str
-    elements: Annotated[tuple[str, ...], Field(min_length=1)]
-    control: RegisterControl
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Return the register and the one with a hole."""
-        return (self.register_file, self.control.register_file)
-
-
 Requirement = Annotated[
     PerformanceRequirement
     | EvasionRequirement
@@ -128,6 +112,6 @@ Requirement = Annotated[
     | ArtifactRequirement
     | StaticRequirement
     | DependencyRequirement
-    | RegisterRequirement,
+    | AnyRegisterRequirement,
     Field(discriminator="family"),
 ]

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,9 +112,19 @@ def toy_policy():
                 "REG-001",
                 "register",
                 count,
+                check="coverage",
                 register_file="policies/stride.yaml",
                 elements=["toy"],
                 control={"register_file": "policies/controls/stride-with-a-hole.yaml"},
+            ),
+            requirement(
+                "REG-002",
+                "register",
+                count,
+                check="dates",
+                register_file="policies/stride.yaml",
+                stale_days=30,
+                control={"register_file": "policies/controls/stride-out-of-date.yaml"},
             ),
         ],
     }
@@ -122,7 +133,11 @@ def toy_policy():
 NOT_APPLICABLE = {"not_applicable": "There is nothing in this toy cell."}
 MITIGATED = {
     "id": "T-TOY-T-1",
-    "threat": "Somebody moves the pixels of an image.",
+    "description": "Somebody moves the pixels of an image.",
+    "scenario": "The image is sent, and read as another class.",
+    "attacker": "anyone",
+    "impact": "low",
+    "likelihood": "likely",
     "mitigation": "the network looks at all of them",
     "status": "mitigated",
     "requirements": ["EVA-001"],
@@ -142,6 +157,7 @@ class Toy:
     def __init__(self, pytester):
         self.pytester, self.root = pytester, pytester.path
         self.policy = toy_policy()
+        self.reviewed = datetime.now(UTC).date()
         self.register = {letter: NOT_APPLICABLE for letter in "SRIDE"} | {"T": [MITIGATED]}
         pytester.makeconftest("pytest_plugins = ['audit.plugin']")
         pytester.makeini(INI)
@@ -174,8 +190,13 @@ class Toy:
     def audit(self, *options, offline=True, in_process=True):
         """Run the audit; returns pytest's result."""
         self.write("policies/toy.yaml", yaml.safe_dump(copy.deepcopy(self.policy)))
-        elements = [{"id": "toy", "title": "Toy", "cells": self.register}]
-        self.write("policies/stride.yaml", yaml.safe_dump({"schema_version": 1, "elements": elements}))
+        element = {"id": "toy", "title": "Toy", "kind": "process", "boundary": "here", "cells": self.register}
+        boundary = {"id": "here", "title": "Here", "column": 0}
+        elements = [element | {"reviewed": self.reviewed}]
+        self.write(
+            "policies/stride.yaml",
+            yaml.safe_dump({"schema_version": 2, "boundaries": [boundary], "elements": elements}),
+        )
         self.git("add", "module.py")
         words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *options]
         start = self.pytester.runpytest_inprocess if in_process else self.pytester.runpytest_subprocess

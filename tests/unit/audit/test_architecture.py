@@ -21,6 +21,7 @@ ROOMS = (
         "poisoning.triggers",
         "metrics",
         "process",
+        "references",
         "files",
         "yaml_files",
         "store",
@@ -72,6 +73,7 @@ ROOMS = (
     (
         "evasion",
         "artifacts.examine",
+        "register.examine",
         "poisoning.catalogue",
         "poisoning.cure",
         "poisoning.integrity",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 
 import pytest
 
@@ -32,6 +33,18 @@ def dig_a_hole(toy_audit):
     toy_audit.register["S"] = []
 
 
+def forget_a_review(toy_audit):
+    toy_audit.reviewed -= timedelta(days=31)
+
+
+def forget_an_acceptance(toy_audit):
+    (threat,) = toy_audit.register["T"]
+    accepted = {"status": "accepted", "owner": "someone", "reason": "for a day", "expires": "2026-01-01"}
+    toy_audit.register["T"] = [
+        {key: value for key, value in threat.items() if key not in ("mitigation", "requirements")} | accepted
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "spoil"),
     [
@@ -44,6 +57,8 @@ def dig_a_hole(toy_audit):
         pytest.param("STAT-002", [], plant, id="STAT-002 vulnerable source"),
         pytest.param("STAT-003", [], leak, id="STAT-003 a password"),
         pytest.param("REG-001", [], dig_a_hole, id="REG-001 a hole"),
+        pytest.param("REG-002", [], forget_a_review, id="REG-002 a stale review"),
+        pytest.param("REG-002", [], forget_an_acceptance, id="REG-002 an expired acceptance"),
     ],
 )
 def test_requirement_comes_out_not_met(toy_audit, name, options, spoil):

@@ -20,13 +20,13 @@ def test_honest_network_opens_the_gate(toy_audit):
             "target: honest on cpu",
             "*DEP-001* SKIPPED*",
             "*EVA-001* MET: robust_accuracy 1.0000*",
-            "The gate is OPEN. Of 10 requirements 9 met, 0 not met, 0 inconclusive, 1 not examined.",
+            "The gate is OPEN. Of 11 requirements 10 met, 0 not met, 0 inconclusive, 1 not examined.",
             "report: reports/*/report.html",
         ]
     )
     report = toy_audit.report()
     assert report["gate"]["open"]
-    assert [one["requirement_id"] for one in report["verdicts"]][-1] == "REG-001"
+    assert [one["requirement_id"] for one in report["verdicts"]][-2:] == ["REG-001", "REG-002"]
     assert report["policy"]["left_out"] == []
 
 

@@ -34,6 +34,7 @@ REQUIRED_IDS = (
     "DEP-001",
     "DEP-002",
     "REG-001",
+    "REG-002",
 )
 DELETE = object()
 

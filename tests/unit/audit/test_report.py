@@ -86,6 +86,34 @@ def bills(text):
     )
 
 
+def stride_matrix(text):
+    """Return what the report shows of a threat register."""
+    threat = {
+        "id": text, "description": text, "scenario": text, "attacker": text, "impact": text, "likelihood": text,
+        "status": "mitigated", "state": text, "mitigation": text, "reason": text, "owner": text, "expires": text,
+        "references": [text], "requirements": [{"id": text, "status": text}],
+    }  # fmt: skip
+    cell = {"state": text, "reason": text, "threats": [threat, threat]}
+    ends = [f"{text} {number}" for number in range(4)]
+    kinds = ("party", "process", "store", text)
+    return {
+        "categories": [["S", text]],
+        "rows": [{"id": text, "title": text, "reviewed": text, "cells": {"S": cell}}],
+        "unclaimed": [text],
+        "diagram": {
+            "boundaries": [{"id": f"{text}{column}", "title": text, "column": column} for column in range(3)],
+            "nodes": [
+                {"id": one, "title": f"{text} {text}", "kind": kind, "boundary": f"{text}{column}"}
+                for one, kind, column in zip(ends, kinds, (0, 0, 1, 2), strict=True)
+            ],
+            "flows": [
+                {"source": ends[a], "target": ends[b], "data": text}
+                for a, b in ((0, 1), (1, 2), (2, 1), (3, 0), (0, 3))
+            ],
+        },
+    }
+
+
 def report(text):
     measurement = Measurement(
         metric=Metric.ROBUST_ACCURACY,
@@ -133,11 +161,6 @@ def report(text):
         "knowledge": text, "crafted_on": text, "n": 10, "accuracy": 0.5, "low": 0.2, "high": 0.8,
         "attack_success_rate": None, "loss": 1.0, "inference_seconds": 0.1, "milliseconds_per_image": 10.0,
     }  # fmt: skip
-    threat = {
-        "id": text, "threat": text, "status": "mitigated", "mitigation": text, "reason": text, "owner": text,
-        "expires": text, "requirements": [{"id": text, "status": text}],
-    }  # fmt: skip
-    cell = {"state": "mitigated", "reason": text, "threats": [threat]}
     return Report(
         gate=Gate(open=False, exit_code=ExitCode.INCOMPLETE, sentence=text),
         policy={
@@ -179,10 +202,7 @@ def report(text):
         ),
         waivers=(Waiver(id="EVA-001", reason=f"{text} long enough", owner=text, expires="2027-01-01"),),
         notes=(text,),
-        stride_matrix={
-            "categories": [["S", text]],
-            "rows": [{"id": text, "title": text, "cells": {"S": cell}}],
-        },
+        stride_matrix=stride_matrix(text),
         provenance={
             "commit": text, "dirty": True, "started": text, "finished": text, "command": text, "device": text,
             "platform": text, "python": text, "packages": {"torch": text},
@@ -220,6 +240,55 @@ def test_markup_in_any_field_stays_text(folder):
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "script" not in page.tags
     assert [value for name, value in page.attributes if name == "src" and not value.startswith("data:image/png")] == []
+
+
+def test_markup_in_the_register_adds_no_element_to_the_drawing(folder):
+    drawn = [as_html.render(report(text), folder) for text in ("plain", MARKUP)]
+    plain, marked = (Tags(page[page.index("<svg") : page.index("</svg>")]) for page in drawn)
+    assert set(plain.tags) == set(marked.tags) == {
+        "svg", "title", "desc", "g", "rect", "path", "text", "polyline", "polygon", "circle",
+    }  # fmt: skip
+    assert {name for name, _ in marked.attributes} == {name for name, _ in plain.attributes}
+    assert marked.text.count("<img src=x onerror=alert(1)>") > 10
+
+
+def test_drawing_says_in_words_what_it_shows(folder):
+    page = as_html.render(report("plain"), folder)
+    (svg,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert 'role="img" aria-labelledby="dfd-title dfd-desc"' in svg
+    assert "4 nodes within 3 trust boundaries, 5 flows</title>" in svg
+    assert "2: plain plain to plain plain: plain." in svg
+
+
+def test_register_is_told_with_states_threats_and_verdicts(folder):
+    text = section(as_html.render(report("plain"), folder), "stride")
+    for expected in (
+        "plain reviewed plain",
+        "Requirements that no threat names: plain.",
+        "mitigated; owner: plain, until plain",
+        "Crosses a trust boundary 1 plain plain plain plain plain no",
+        "2 plain plain plain plain plain plain to plain",
+    ):
+        assert expected in text
+
+
+def test_threat_links_to_the_verdicts_that_the_report_has_and_to_no_others(folder):
+    matrix = stride_matrix("plain")
+    for name in ("EVA-001", "POI-001"):
+        matrix["rows"][0]["cells"]["S"]["threats"][0]["requirements"].append({"id": name, "status": "MET"})
+    page = as_html.render(report("plain").model_copy(update={"stride_matrix": matrix}), folder)
+    stride = page[page.index('<section id="stride">') :]
+    links = [value for name, value in Tags(stride[: stride.index("</section>")]).attributes if name == "href"]
+    assert "#EVA-001" in links
+    assert "#POI-001" not in links
+    anchors = {f"#{value}" for name, value in Tags(page).attributes if name == "id"}
+    assert set(links) <= anchors
+
+
+def test_report_without_a_register_has_no_such_section(folder):
+    page = as_html.render(report("plain").model_copy(update={"stride_matrix": None}), folder)
+    assert "<svg" not in page
+    assert 'id="stride"' not in page
 
 
 def test_page_needs_nothing_from_elsewhere(folder):

@@ -1,0 +1,118 @@
+"""Holes in a register, and what is out of date in it: each kind is found, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from audit.records import Status
+from audit.register import Seen, holes, out_of_date, unclaimed
+from tests.unit.audit.register.conftest import ACCEPTED, THREAT, TODAY
+
+KNOWN = ("EVA-001", "EVA-002")
+MET, NOT_MET, NOT_RUN, UNDECIDED = Status.MET, Status.NOT_MET, Status.NOT_RUN, Status.INCONCLUSIVE
+GREEN = {"EVA-001": MET, "EVA-002": MET}
+
+
+def rules(register, verdicts=GREEN, **seen):
+    return [one.rule for one in holes(register, Seen(verdicts, KNOWN, **seen), "stride.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        pytest.param(GREEN, [], id="all met"),
+        pytest.param({"EVA-001": MET, "EVA-002": NOT_RUN}, [], id="one met is enough"),
+        pytest.param({"EVA-001": MET, "EVA-002": UNDECIDED}, [], id="one met, one undecided"),
+        pytest.param({"EVA-001": MET, "EVA-002": NOT_MET}, ["refuted"], id="one not met"),
+        pytest.param({"EVA-001": NOT_MET, "EVA-002": NOT_MET}, ["refuted", "refuted", "unproved"], id="none met"),
+        pytest.param({"EVA-001": NOT_RUN}, ["unproved"], id="not examined"),
+        pytest.param({"EVA-001": UNDECIDED, "EVA-002": UNDECIDED}, ["unproved"], id="undecided"),
+        pytest.param({}, ["unproved"], id="nothing ran"),
+    ],
+)
+def test_claim_is_held_against_the_verdicts_of_the_run(register, verdicts, expected):
+    assert rules(register(), verdicts) == expected
+
+
+def test_finding_names_threat_requirements_and_their_verdicts(register):
+    (found,) = holes(register(), Seen({"EVA-001": UNDECIDED}, KNOWN), "stride.yaml")
+    assert found.message == (
+        "T-FILE-T-1: none of its requirements is MET in this run: EVA-001 (INCONCLUSIVE), EVA-002 (not examined)"
+    )
+
+
+def test_waived_requirement_neither_refutes_nor_proves_more_than_the_waiver_says(register):
+    verdicts, waived = {"EVA-001": NOT_MET, "EVA-002": NOT_RUN}, frozenset({"EVA-001"})
+    assert rules(register(), verdicts) == ["refuted", "unproved"]
+    assert rules(register(), verdicts, waived=waived) == []
+
+
+def test_waiver_does_not_prove_a_requirement_that_was_not_examined(register):
+    assert rules(register(), {"EVA-001": NOT_RUN}, waived=frozenset({"EVA-001"})) == ["unproved"]
+
+
+@pytest.mark.parametrize(
+    ("threats", "expected"),
+    [
+        pytest.param([THREAT | {"requirements": ["EVA-001", "EVA-999"]}], ["unknown"], id="unknown requirement"),
+        pytest.param([THREAT, THREAT], ["duplicate"], id="an id twice"),
+        pytest.param([THREAT | {"references": ["AML.T9999"]}], ["reference"], id="no id of ATLAS"),
+        pytest.param([ACCEPTED | {"references": ["CWE-79", "what"]}], ["reference"], id="malformed, accepted"),
+        pytest.param([ACCEPTED], [], id="accepted"),
+    ],
+)
+def test_hole_is_found(register, threats, expected):
+    assert rules(register(*threats)) == expected
+
+
+@pytest.mark.parametrize("cells", [{"T": [THREAT]}, {"T": [THREAT]} | {letter: [] for letter in "SRIDE"}])
+def test_cell_that_is_missing_or_empty_is_a_hole(register, cells):
+    assert rules(register(cells=cells)) == ["unanswered"] * 5
+
+
+def test_missing_element_is_a_hole(register):
+    assert rules(register(), elements=("model-file", "service")) == []
+    assert rules(register(), elements=("model-file", "web-page")) == ["missing"]
+
+
+def test_element_without_a_flow_is_a_hole(register):
+    cut = register().model_copy(update={"flows": ()})
+    assert rules(cut) == ["unconnected", "unconnected"]
+
+
+def test_requirements_that_no_threat_names_are_listed_and_not_a_hole(register):
+    seen = Seen(GREEN, (*KNOWN, "EVA-003"))
+    assert unclaimed(register(), seen) == ["EVA-003"]
+    assert holes(register(), seen, "stride.yaml") == []
+
+
+def dated(register, today, stale_days=30):
+    return [(one.rule, one.message) for one in out_of_date(register, today, stale_days, "stride.yaml")]
+
+
+def test_acceptance_holds_through_its_last_day_and_no_longer(register):
+    claimed = register(ACCEPTED)
+    assert dated(claimed, TODAY) == []
+    expected = ("expired", "T-FILE-T-1: accepted until 2026-11-21 only; fix it, or decide again")
+    assert dated(claimed, TODAY + timedelta(days=1), 365) == [expected]
+
+
+def test_review_is_stale_after_so_many_days(register):
+    claimed = register(reviewed="2026-10-22")
+    assert dated(claimed, TODAY) == []
+    expected = ("stale", "model-file: reviewed 31 days ago, 30 allowed; review it again")
+    assert dated(claimed, TODAY + timedelta(days=1)) == [expected]
+
+
+def test_review_in_the_future_is_believed_for_no_more_than_a_time_zone(register):
+    assert dated(register(reviewed="2026-11-22"), TODAY) == []
+    assert dated(register(reviewed="2026-11-23"), TODAY) == [
+        ("not yet", "model-file: reviewed on 2026-11-23, which is yet to come")
+    ]
+
+
+def test_transferred_threat_without_an_end_does_not_expire(register):
+    claimed = register(ACCEPTED | {"status": "transferred", "expires": None})
+    assert dated(claimed, date(2027, 1, 1), 730) == []
