@@ -1,4 +1,4 @@
-"""What a policy may require: one type a family; for poisoning, artifacts and dependencies one a check."""
+"""What a policy may require: one type a family; for poisoning, artifacts, dependencies and serving one a check."""
 
 from audit.requirements.artifact import (
     ArtifactRequirement,
@@ -20,6 +20,7 @@ from audit.requirements.base import (
     TamperControl,
     TargetControl,
     TargetName,
+    WeakServerControl,
 )
 from audit.requirements.dependency import (
     AdvisoriesRequirement,
@@ -46,10 +47,24 @@ from audit.requirements.poisoning import (
     TrainingDataRequirement,
     TriggerRequirement,
 )
+from audit.requirements.serving import (
+    AccessRequirement,
+    AgreementRequirement,
+    ExposureRequirement,
+    LogRequirement,
+    MalformedRequirement,
+    OverloadRequirement,
+    ResourceRequirement,
+    ServerSpec,
+    ServingRequirement,
+    TamperingRequirement,
+)
 
 __all__ = [
+    "AccessRequirement",
     "AdvisoriesRequirement",
     "AdvisoryWaiver",
+    "AgreementRequirement",
     "AnyAttack",
     "ArtifactRequirement",
     "BackdooredControl",
@@ -59,12 +74,16 @@ __all__ = [
     "CureRequirement",
     "DependencyRequirement",
     "EvasionRequirement",
+    "ExposureRequirement",
     "GeneralThreat",
     "IntegrityRequirement",
     "InversionRequirement",
     "Limits",
     "LoadingRequirement",
     "LockRequirement",
+    "LogRequirement",
+    "MalformedRequirement",
+    "OverloadRequirement",
     "PackageException",
     "PayloadControl",
     "PerformanceRequirement",
@@ -74,14 +93,19 @@ __all__ = [
     "RegisterControl",
     "RegisterRequirement",
     "Requirement",
+    "ResourceRequirement",
     "SecondOpinionRequirement",
+    "ServerSpec",
+    "ServingRequirement",
     "SignatureRequirement",
     "SignedCopyControl",
     "StaticRequirement",
     "TamperControl",
+    "TamperingRequirement",
     "TargetControl",
     "TargetName",
     "TrainingDataRequirement",
     "TriggerRequirement",
+    "WeakServerControl",
     "check_budget",
 ]

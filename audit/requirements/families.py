@@ -23,6 +23,7 @@ from audit.requirements.base import (
 )
 from audit.requirements.dependency import DependencyRequirement
 from audit.requirements.poisoning import PoisoningRequirement
+from audit.requirements.serving import ServingRequirement
 from audit.scanners import CODE_SCANNERS, CodeScanner
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ Requirement = Annotated[
     | ArtifactRequirement
     | StaticRequirement
     | DependencyRequirement
+    | ServingRequirement
     | RegisterRequirement,
     Field(discriminator="family"),
 ]

@@ -1,0 +1,188 @@
+"""Malformed requests, made from a seed: bodies, content types, headers, methods, paths, and HTTP that is none."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from audit.serving.client import ADDRESS, Header, request
+
+KINDS = ("image/png", "image/jpeg", "text/html", "text/plain", "application/x-www-form-urlencoded", "application/xml")
+ODD_KINDS = ("", ";", "json", "application/json; charset=utf-7", "application/json;charset=\xff", "*/*", "a" * 3000)
+METHODS = ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "PROPFIND", "get", "FOO", "X" * 200)
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Crafted:
+    """A request.
+
+    ``whole`` says that it is complete HTTP, so that silence is no answer; ``invalid`` that no server may accept it.
+    """
+
+    family: str
+    sent: bytes
+    whole: bool = True
+    invalid: bool = False
+
+
+def crafted(count: int, width: int, seed: int) -> list[Crafted]:
+    """Return so many malformed requests, the families in turn; the same for the same seed.
+
+    Args:
+        count: how many.
+        width: pixels of an image that the server expects.
+        seed: of the random numbers.
+    """
+    random = Random(seed)  # noqa: S311
+    families = list(FAMILIES.items())
+    return [make(random, name, width) for name, make in (families[index % len(families)] for index in range(count))]
+
+
+def png(width: int, height: int, pixels: bytes, extra: bytes = b"") -> bytes:
+    """Return a grey 8-bit PNG; ``pixels`` are compressed as they are, filter bytes included (PNG, W3C 2003)."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return SIGNATURE + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(pixels, 9)) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return one chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _post(family: str, body: bytes, kind: str = "application/json", *, invalid: bool = False) -> Crafted:
+    return Crafted(family, request("POST", "/predict", body, kind=kind), invalid=invalid)
+
+
+def _json_values(random: Random, family: str, width: int) -> Crafted:
+    bad = random.choice([None, True, "0.5", [], [0.5], {}, "NaN", 10**30, -1, 1.0001, -1e-3, 1e308, "\ud800", "\x00"])
+    pixels = [round(random.random(), 3) for _ in range(width)]
+    pixels[random.randrange(width)] = bad  # type: ignore[call-overload]  # wrong on purpose
+    return _post(family, json.dumps({"pixels": pixels}).encode(), invalid=True)
+
+
+def _json_numbers(random: Random, family: str, width: int) -> Crafted:
+    literal = random.choice(["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "0x1", "1_0", "01", "1.", "+1"])
+    return _post(family, ('{"pixels": [' + ",".join([literal] + ["0"] * (width - 1)) + "]}").encode(), invalid=True)
+
+
+def _json_shapes(random: Random, family: str, width: int) -> Crafted:
+    count = random.choice([0, 1, width - 1, width + 1, 2 * width, 20 * width])
+    values: list[object] = [None, 7, "pixels", [0] * count, {"pixels": [0] * count}, {"pixel": [0] * width}, {}]
+    values += [[[0] * width], {"pixels": [[0] * width]}, {"pixels": {"0": 1}}, {"pixels": "0" * width}, [], True]
+    return _post(family, json.dumps(random.choice(values)).encode(), invalid=True)
+
+
+def _json_text(random: Random, family: str, width: int) -> Crafted:
+    good = json.dumps({"pixels": [0] * width})
+    depth = random.choice([100, 1000, 10_000])
+    texts = [b"", b" ", b"\x00", b"{", b"[" * depth, b'{"pixels":' * depth, good[: random.randrange(len(good))].encode()]
+    texts += [good.encode("utf-16"), b"\xff\xfe\xfd", good.encode() + b"}", b"'pixels'", b'{"pixels": ' + b"9" * 5000]
+    texts += [b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth, random.randbytes(200)]
+    return _post(family, random.choice(texts), invalid=True)
+
+
+def _json_mutated(random: Random, family: str, width: int) -> Crafted:
+    body = bytearray(json.dumps({"pixels": [round(random.random(), 2) for _ in range(width)]}).encode())
+    for _ in range(random.choice([1, 3, 20])):
+        body[random.randrange(len(body))] = random.randrange(256)
+    return _post(family, bytes(body))
+
+
+def _content_types(random: Random, family: str, width: int) -> Crafted:
+    body = random.choice([json.dumps({"pixels": [0] * width}).encode(), random.randbytes(300), b"pixels=0", b"<a/>"])
+    return _post(family, body, random.choice(KINDS + ODD_KINDS))
+
+
+def _images(random: Random, family: str, width: int) -> Crafted:
+    good = bytearray(png(28, 28, b"".join(b"\x00" + random.randbytes(28) for _ in range(28))))
+    choice = random.randrange(5)
+    if choice == 0:
+        for _ in range(random.choice([1, 5, 50])):
+            good[random.randrange(8, len(good))] = random.randrange(256)
+    elif choice == 1:
+        del good[random.randrange(len(good)) :]
+    elif choice == 2:
+        good[16:24] = struct.pack(">II", random.choice([0, 1, 2**31 - 1, 65_536]), random.choice([0, 2**31 - 1]))
+    elif choice == 3:
+        good[:] = random.choice([b"GIF89a", b"BM", b"\xff\xd8\xff\xe0", b"<svg/>", b"%PDF-1.7", b"PK\x03\x04"])
+        good += random.randbytes(100)
+    else:
+        good[:] = png(28, 28, random.randbytes(random.choice([0, 10, 28 * 29, 10_000])), chunk(b"iCCP", b"x\x00\x00y"))
+    return _post(family, bytes(good), random.choice(["image/png", "image/jpeg", "image/gif", "application/json"]))
+
+
+def _multipart(random: Random, family: str, width: int) -> Crafted:
+    name = random.choice(["image", "", "../../etc/passwd", "a" * 2000, 'x"; filename="y', "image\x00"])
+    head = f'--b\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\nContent-Type: image/png\r\n\r\n'
+    part = head.encode() + random.randbytes(random.choice([0, 50])) + b"\r\n"
+    body = random.choice([part + b"--b--\r\n", part, b"--b--", b"", part * 300, random.randbytes(100), b"--b\r\n\r\n"])
+    boundary = random.choice(["; boundary=b", "", "; boundary=", "; boundary=" + "b" * 500, '; boundary="', "; x=y"])
+    return _post(family, body, f"multipart/form-data{boundary}")
+
+
+def _methods(random: Random, family: str, width: int) -> Crafted:
+    path = random.choice(["/predict", "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/", "/none", "*"])
+    method = random.choice(METHODS)
+    if method == "CONNECT":
+        path = f"{ADDRESS}:1"
+    body = random.choice([None, b"", random.randbytes(50)])
+    return Crafted(family, request(method, path, body), whole=path != "*")
+
+
+def _paths(random: Random, family: str, width: int) -> Crafted:
+    odd = ["%00", "%ff%fe", "..", "%2e%2e", "%2f", "//", ";a=b", "?" * 5, "%", "%zz", "%u0041", "a" * 3000, "\\", "<b>"]
+    path = "/" + "/".join(random.choice(odd) for _ in range(random.randrange(1, 5)))
+    query = random.choice(["", "?q=%00", "?" + "a=b&" * 500, "?__debugger__=yes", "?q=<script>", "?%ff"])
+    return Crafted(family, request(random.choice(["GET", "POST", "HEAD"]), path + query, None))
+
+
+def _headers(random: Random, family: str, width: int) -> Crafted:
+    odd: list[list[Header]] = [[(f"X-{index}", "y") for index in range(300)], [("X-Long", "z" * 9000)], [("", "empty")]]
+    odd += [[("Accept", "\xff" * 50)], [("Cookie", "a=b;" * 500)], [("Range", "bytes=0-1,-5")], [("Expect", "luck")]]
+    odd += [[("Authorization", random.choice(["Bearer", "Basic !!!", "Bearer \xff", "Digest", "x" * 3000]))]]
+    odd += [[("Content-Encoding", random.choice(["gzip", "br", "zstd", "identity", "x"]))], [("Host", "other")]]
+    odd += [[("X-Request-Id", random.choice(["<script>", "a" * 2000, "'"]))], [("If-Modified-Since", "never")]]
+    odd += [[("Transfer-Encoding", "gzip")], [("Upgrade", "websocket"), ("Connection", "Upgrade")], [("a b", "c")]]
+    body = random.choice([None, b"{}", json.dumps({"pixels": [0] * width}).encode()])
+    sent = request("GET" if body is None else "POST", "/" if body is None else "/predict", body, random.choice(odd))
+    return Crafted(family, sent, whole=False)
+
+
+def _framing(random: Random, family: str, width: int) -> Crafted:
+    length = random.choice(["-1", "+5", "5, 5", "0x5", "1e3", "", "abc", "99999999999999999999", "5\r\nContent-Length: 6"])
+    chunked = "Transfer-Encoding: chunked\r\n"
+    heads = [f"Content-Length: {length}\r\n", chunked, f"{chunked}Content-Length: 5\r\n", "Content-Length: 500\r\n"]
+    heads += ["Transfer-Encoding: x\r\n", f"{chunked}{chunked}", "Transfer-Encoding : chunked\r\n", " folded: x\r\n"]
+    tails = [b"5\r\nhello\r\n0\r\n\r\n", b"zz\r\n", b"-1\r\n", b"fffffffffffffffff\r\nx", b"hello", b"", b"5;a=b\r\nhel"]
+    head = f"POST /predict HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: application/json\r\n{random.choice(heads)}\r\n"
+    return Crafted(family, head.encode() + random.choice(tails), whole=False)
+
+
+def _no_http(random: Random, family: str, width: int) -> Crafted:
+    lines = [b"GET /\r\n\r\n", b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET  /  HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\n\n"]
+    lines += [b"\x16\x03\x01\x02\x00\x01\x00" + random.randbytes(100), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00" * 50]
+    lines += [random.randbytes(random.choice([1, 100, 5000])), b"GET / HTTP/1.1\r\nHost", b"A" * 20_000, b"GET http://x/ "]
+    lines += [b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", b"GET / HTTP/1.1\r\n: x\r\n\r\n", b"\xffGET / HTTP/1.1\r\n\r\n"]
+    return Crafted(family, random.choice(lines), whole=False)
+
+
+FAMILIES: dict[str, Callable[[Random, str, int], Crafted]] = {
+    "JSON with wrong values": _json_values,
+    "JSON with impossible numbers": _json_numbers,
+    "JSON of a wrong shape": _json_shapes,
+    "no JSON, or very deep": _json_text,
+    "JSON with changed bytes": _json_mutated,
+    "content types": _content_types,
+    "damaged images": _images,
+    "multipart forms": _multipart,
+    "methods": _methods,
+    "paths": _paths,
+    "headers": _headers,
+    "lengths and chunks": _framing,
+    "no HTTP": _no_http,
+}
