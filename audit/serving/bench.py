@@ -205,9 +205,7 @@ def weak_subject(subject: Subject, weak: str, folder: Path) -> Subject:
         verify_log=(*program, "verify-log", "{log}"),
         start_seconds=30,
     )
-    return Subject(
-        spec, subject.root, subject.weights, subject.sha256, subject.bodies, subject.expected, subject.width
-    )
+    return Subject(spec, subject.root, subject.weights, subject.sha256, subject.bodies, subject.expected, subject.width)
 
 
 def together(things: Sequence[Thing], threads: int, do: Callable[[Thing], Made]) -> list[Made]:

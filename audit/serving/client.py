@@ -50,7 +50,9 @@ class Answer:
         return f"{head}\n\n{self.body.decode('utf-8', errors='replace')}"
 
 
-def request(method: str, path: str, body: bytes | None = None, headers: Sequence[Header] = (), kind: str = JSON) -> bytes:
+def request(
+    method: str, path: str, body: bytes | None = None, headers: Sequence[Header] = (), kind: str = JSON
+) -> bytes:
     """Return a well-formed request as bytes; headers that are given replace none of its own."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {ADDRESS}", "Connection: close"]
     if body is not None:

@@ -66,7 +66,9 @@ def _json_values(random: Random, family: str, width: int) -> Crafted:
 
 
 def _json_numbers(random: Random, family: str, width: int) -> Crafted:
-    literal = random.choice(["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "0x1", "1_0", "01", "1.", "+1"])
+    literal = random.choice(
+        ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "0x1", "1_0", "01", "1.", "+1"]
+    )
     return _post(family, ('{"pixels": [' + ",".join([literal] + ["0"] * (width - 1)) + "]}").encode(), invalid=True)
 
 
@@ -80,7 +82,15 @@ def _json_shapes(random: Random, family: str, width: int) -> Crafted:
 def _json_text(random: Random, family: str, width: int) -> Crafted:
     good = json.dumps({"pixels": [0] * width})
     depth = random.choice([100, 1000, 10_000])
-    texts = [b"", b" ", b"\x00", b"{", b"[" * depth, b'{"pixels":' * depth, good[: random.randrange(len(good))].encode()]
+    texts = [
+        b"",
+        b" ",
+        b"\x00",
+        b"{",
+        b"[" * depth,
+        b'{"pixels":' * depth,
+        good[: random.randrange(len(good))].encode(),
+    ]
     texts += [good.encode("utf-16"), b"\xff\xfe\xfd", good.encode() + b"}", b"'pixels'", b'{"pixels": ' + b"9" * 5000]
     texts += [b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth, random.randbytes(200)]
     return _post(family, random.choice(texts), invalid=True)
@@ -126,7 +136,9 @@ def _multipart(random: Random, family: str, width: int) -> Crafted:
 
 
 def _methods(random: Random, family: str, width: int) -> Crafted:
-    path = random.choice(["/predict", "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/", "/none", "*"])
+    path = random.choice(
+        ["/predict", "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/", "/none", "*"]
+    )
     method = random.choice(METHODS)
     if method == "CONNECT":
         path = f"{ADDRESS}:1"
@@ -154,19 +166,44 @@ def _headers(random: Random, family: str, width: int) -> Crafted:
 
 
 def _framing(random: Random, family: str, width: int) -> Crafted:
-    length = random.choice(["-1", "+5", "5, 5", "0x5", "1e3", "", "abc", "99999999999999999999", "5\r\nContent-Length: 6"])
+    length = random.choice(
+        ["-1", "+5", "5, 5", "0x5", "1e3", "", "abc", "99999999999999999999", "5\r\nContent-Length: 6"]
+    )
     chunked = "Transfer-Encoding: chunked\r\n"
     heads = [f"Content-Length: {length}\r\n", chunked, f"{chunked}Content-Length: 5\r\n", "Content-Length: 500\r\n"]
     heads += ["Transfer-Encoding: x\r\n", f"{chunked}{chunked}", "Transfer-Encoding : chunked\r\n", " folded: x\r\n"]
-    tails = [b"5\r\nhello\r\n0\r\n\r\n", b"zz\r\n", b"-1\r\n", b"fffffffffffffffff\r\nx", b"hello", b"", b"5;a=b\r\nhel"]
+    tails = [
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"zz\r\n",
+        b"-1\r\n",
+        b"fffffffffffffffff\r\nx",
+        b"hello",
+        b"",
+        b"5;a=b\r\nhel",
+    ]
     head = f"POST /predict HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: application/json\r\n{random.choice(heads)}\r\n"
     return Crafted(family, head.encode() + random.choice(tails), whole=False)
 
 
 def _no_http(random: Random, family: str, width: int) -> Crafted:
-    lines = [b"GET /\r\n\r\n", b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET  /  HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\n\n"]
-    lines += [b"\x16\x03\x01\x02\x00\x01\x00" + random.randbytes(100), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00" * 50]
-    lines += [random.randbytes(random.choice([1, 100, 5000])), b"GET / HTTP/1.1\r\nHost", b"A" * 20_000, b"GET http://x/ "]
+    lines = [
+        b"GET /\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET  /  HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\n\n",
+    ]
+    lines += [
+        b"\x16\x03\x01\x02\x00\x01\x00" + random.randbytes(100),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x00" * 50,
+    ]
+    lines += [
+        random.randbytes(random.choice([1, 100, 5000])),
+        b"GET / HTTP/1.1\r\nHost",
+        b"A" * 20_000,
+        b"GET http://x/ ",
+    ]
     lines += [b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", b"GET / HTTP/1.1\r\n: x\r\n\r\n", b"\xffGET / HTTP/1.1\r\n\r\n"]
     return Crafted(family, random.choice(lines), whole=False)
 

@@ -13,13 +13,27 @@ from audit.examine import control_result, count
 from audit.records import Evidence, Measurement
 from audit.requirements import AgreementRequirement, ServerSpec, ServingRequirement
 from audit.serving import client
+from audit.serving.access import access
+from audit.serving.agreement import agreement
 from audit.serving.bench import Bench, Subject, Tried, weak_subject
+from audit.serving.complete_log import complete_log
+from audit.serving.exposure import exposure
 from audit.serving.malformed import malformed
+from audit.serving.overload import overload
+from audit.serving.resources import resources
+from audit.serving.tampering import tampering
 from audit.session import AuditSession
 
 QUESTIONS = 64  # images that checks ask about where any will do
 CHECKS: dict[str, tuple[Callable[[Bench, Any], Tried], str]] = {
     "malformed-input": (malformed, "crashes"),
+    "resources": (resources, "patient"),
+    "exposure": (exposure, "exposed"),
+    "overload": (overload, "drops"),
+    "access": (access, "trusting"),
+    "tampering": (tampering, "blind"),
+    "log": (complete_log, "forgetful"),
+    "agreement": (agreement, "mistaken"),
 }
 
 
@@ -98,7 +112,7 @@ def subject(requirement: ServingRequirement, spec: ServerSpec, session: AuditSes
 
 DESCRIBED = {
     "crashes": "crashes on malformed input and shows its traceback",
-    "patient": "waits for slow clients one after the other and has no limits",
+    "patient": "waits for slow clients, one after the other, and reads bodies of any size",
     "trusting": "believes X-Forwarded-For and knows neither scopes nor last days of tokens",
     "blind": "does not look at its weights again, nor at its log",
     "exposed": "serves its own source and sets no headers",

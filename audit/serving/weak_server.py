@@ -24,6 +24,7 @@ from pathlib import Path
 from socketserver import ThreadingTCPServer
 from threading import BoundedSemaphore, Lock, Thread, Timer
 from typing import Any
+from urllib.parse import unquote
 
 WEAKNESSES = ("crashes", "patient", "trusting", "blind", "exposed", "drops", "forgetful", "mistaken")
 DEFAULTS = {"body_bytes": 2**20, "in_flight": 8, "rate_per_minute": 10_000, "header_seconds": 10, "request_seconds": 10}
@@ -32,7 +33,7 @@ HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
 )
-FORGOTTEN = 50  # lines of the log that the forgetful one keeps in memory
+FORGOTTEN = 10_000  # lines of the log that the forgetful one keeps in memory
 WORK = 0.004  # seconds that an answer takes
 FIRST = "0" * 64
 
@@ -158,7 +159,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._predict()
         if weak == "exposed" and self.command == "GET":
             with suppress(OSError, ValueError):
-                file = Path(path) if path.startswith("//") else Path(__file__).with_name(path.rpartition("/")[2])
+                up = unquote(path).rpartition("../")
+                file = Path(f"/{up[2]}") if up[1] else Path(__file__).with_name(path.rpartition("/")[2])
                 content = "\n".join(os.listdir(file)) if file.is_dir() else file.read_text(encoding="utf-8")  # noqa: PTH208
                 return self._say(200, {"content": content, "listing": "Index of /"})
         if path in ("/", "/healthz", "/readyz", "/metrics"):
@@ -178,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or len(length) > 12:
             return self._error(400, client)
-        if int(length) > self.server.settings["body_bytes"] and self.server.weak != "patient":
+        if int(length) > (2**23 if self.server.weak == "patient" else self.server.settings["body_bytes"]):
             return self._error(413, client)
         body = self.rfile.read(int(length))
         if self.headers.get_content_type() != "application/json" or self.headers.get("Content-Encoding"):
