@@ -15,3 +15,7 @@ class IntegrityError(SubjectError, ValueError):
 
 class RecipeError(SubjectError, ValueError):
     """An unknown recipe or dataset was asked for."""
+
+
+class ServingError(SubjectError, ValueError):
+    """Settings, a token file or an audit log with which nothing can be served."""

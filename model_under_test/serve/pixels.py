@@ -1,0 +1,94 @@
+"""784 numbers as JSON become the tensor that the network sees, exactly as they came. Refuses everything else."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from model_under_test.network import INPUT_SHAPE
+from model_under_test.serve.problems import Problem, malformed
+from model_under_test.serve.settings import Settings
+
+PIXELS = math.prod(INPUT_SHAPE)
+# a string whole (what it holds opens nothing), or one bracket; possessive, so the time is linear
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def from_json(body: bytes, settings: Settings) -> Tensor:
+    """Return (784,) float32 in [0, 1] from ``{"pixels": [784 numbers]}``.
+
+    Raises:
+        Problem: 400 for what is not JSON at all, 422 for JSON that is too deep, too long or something else.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(400, "not_json", "The body is not UTF-8.") from error
+    _measure(body, settings)
+    count = _Count(settings.json_numbers)
+    try:
+        found = json.loads(
+            text,
+            parse_int=count.number,
+            parse_float=count.number,
+            parse_constant=_constant,
+            object_pairs_hook=_each_once,
+        )
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise Problem(400, "not_json", "The body is not JSON.") from error
+    return _tensor(found)
+
+
+def _measure(body: bytes, settings: Settings) -> None:
+    """Count brackets before anything is parsed, so that a nest costs nothing."""
+    depth = opened = 0
+    for token in _TOKEN.finditer(body):
+        if token[0] in (b"[", b"{"):
+            depth, opened = depth + 1, opened + 1
+            if depth > settings.json_depth:
+                raise malformed(f"The JSON is nested deeper than {settings.json_depth}.")
+            if opened > settings.json_numbers:
+                raise malformed(f"The JSON has more than {settings.json_numbers} lists and objects.")
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+
+
+class _Count:
+    """Turns numbers into floats, and stops when there are too many."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def number(self, text: str) -> float:
+        self._left -= 1
+        if self._left < 0:
+            raise malformed("The JSON has too many numbers.")
+        return float(text)
+
+
+def _constant(text: str) -> NoReturn:
+    raise malformed("NaN and infinity are not numbers in [0, 1].")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise malformed("A key is given twice.")
+    return found
+
+
+def _tensor(found: Any) -> Tensor:
+    if not isinstance(found, dict) or set(found) != {"pixels"}:
+        raise malformed('Expected an object with the one key "pixels".')
+    pixels = found["pixels"]
+    if not isinstance(pixels, list) or len(pixels) != PIXELS:
+        raise malformed(f'Expected "pixels" to be a list of {PIXELS} numbers.')
+    for place, pixel in enumerate(pixels):  # every number is a float by now; true and false are not
+        if not isinstance(pixel, float) or not 0.0 <= pixel <= 1.0:
+            raise malformed(f"Expected a number in [0, 1] at place {place} of the pixels.")
+    return torch.tensor(pixels, dtype=torch.float32)
