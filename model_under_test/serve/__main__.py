@@ -13,17 +13,15 @@ import os
 import sys
 from datetime import date
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from model_under_test.errors import IntegrityError, ServingError
 from model_under_test.serve import chain, settings, tokens
-from model_under_test.serve.app import create_app
-from model_under_test.serve.audit_log import AuditLog
-from model_under_test.serve.model import ServedModel
-from model_under_test.serve.server import Server
-from model_under_test.serve.service import Service
 from model_under_test.serve.tokens import Scope
+
+if TYPE_CHECKING:
+    from model_under_test.serve.server import Server
+    from model_under_test.serve.service import Service
 
 PROGRAM = "python -m model_under_test.serve"
 BAD_WEIGHTS, CANNOT_SERVE = 3, 4
@@ -70,6 +68,12 @@ def _serve(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Verify everything, then listen."""
+    import torch  # here, not above: making a token and verifying a log take no network, and should not wait for one
+
+    from model_under_test.serve.audit_log import AuditLog
+    from model_under_test.serve.model import ServedModel
+    from model_under_test.serve.service import Service
+
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue is a figure, not news
     torch.set_num_threads(1)  # one image at a time: requests run beside each other, not inside
@@ -89,6 +93,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _listen(service: Service, host: str, port: int) -> Server:
+    from model_under_test.serve.app import create_app
+    from model_under_test.serve.server import Server
+
     try:
         return Server(create_app(service), service, host, port)
     except (OSError, ValueError, IndexError) as error:
