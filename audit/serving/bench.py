@@ -28,7 +28,8 @@ COMMAND_SECONDS = 60.0
 STOP_SECONDS = 20.0
 KEPT = 25  # findings of one rule that are told one by one
 SERVING = re.compile(r"serving on http://127\.0\.0\.1:(\d{1,5})")
-Thing, Made = TypeVar("Thing"), TypeVar("Made")
+Thing = TypeVar("Thing")
+Made = TypeVar("Made")
 Expected = tuple[int, tuple[float, ...]]
 
 

@@ -16,15 +16,17 @@ DEBUGGING = {"FLASK_DEBUG": "1", "FLASK_ENV": "development", "DEBUG": "1", "WERK
 PAGES = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/does-not-exist")
 UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "'unsafe-hashes'", "*", "http:", "https:", "data:")
 FILES = (
-    "app.py __main__.py __init__.py server.py wsgi.py main.py audit_log.py settings.yaml tokens.json audit.jsonl "
-    "weights.safetensors .env .git/config .git/HEAD .htaccess requirements.txt pyproject.toml Dockerfile "
-    "__pycache__/ model_under_test/ model_under_test/serve/app.py backup.zip id_rsa"
-).split()  # fmt: skip
+    "app.py", "__main__.py", "__init__.py", "server.py", "wsgi.py", "main.py", "audit_log.py", "settings.yaml",
+    "tokens.json", "audit.jsonl", "weights.safetensors", ".env", ".git/config", ".git/HEAD", ".htaccess",
+    "requirements.txt", "pyproject.toml", "Dockerfile", "__pycache__/", "model_under_test/serve/app.py",
+    "backup.zip", "id_rsa",
+)  # fmt: skip
 CONSOLES = (
-    "/console /debug /debug/ /__debug__/ /_debug /admin /actuator /actuator/env /server-status /phpinfo.php /graphql "
-    "/_profiler /api/ /docs /redoc /static/ /static /static/. /static/css/ /templates/ /templates/index.html /logs/ "
-    "/?__debugger__=yes&cmd=resource&f=debugger.js /console?__debugger__=yes&cmd=printpin"
-).split()  # fmt: skip
+    "/console", "/debug", "/debug/", "/__debug__/", "/_debug", "/admin", "/actuator", "/actuator/env",
+    "/server-status", "/phpinfo.php", "/graphql", "/_profiler", "/api/", "/docs", "/redoc", "/static/", "/static",
+    "/static/.", "/static/css/", "/templates/", "/templates/index.html", "/logs/",
+    "/?__debugger__=yes&cmd=resource&f=debugger.js", "/console?__debugger__=yes&cmd=printpin",
+)  # fmt: skip
 UPWARDS = (
     "../",
     "..%2f",
@@ -91,7 +93,8 @@ def _look(tried: Tried, sent: bytes, answer: Answer | None) -> None:
     line = " ".join(sent.split(b"\r\n", 1)[0].decode("ascii", errors="replace").split()[:2])
     tried.n += 1
     if answer is None:
-        return tried.add("no answer", line, "the connection was closed without an answer")
+        tried.add("no answer", line, "the connection was closed without an answer")
+        return
     policy = (answer.header("Content-Security-Policy") or "").lower()
     rules = {words[0]: words[1:] for words in (part.split() for part in policy.split(";")) if words}
     default = rules.get("default-src", [])

@@ -13,7 +13,7 @@ _LIBRARIES = (
 )
 PATTERNS = {
     "traceback": r"Traceback \(most recent call last\)|\bFile \"[^\"]+\", line \d+",
-    "file path": r"(?<![\w.:/])/(?:home|root|usr|tmp|var|opt|srv|app|work|mnt|Users|site-packages)/[\w./-]+|[A-Z]:\\\w+",
+    "file path": r"(?<![\w.:/])/(?:home|root|usr|tmp|var|opt|srv|app|work|mnt|Users)/[\w./-]+|[A-Z]:\\\w+",
     "module": r"site-packages|\b[\w/]+\.py\b",
     "library": rf"(?i)\b(?:{_LIBRARIES})\b",
     "version": r"(?i)\b(?:c?python|basehttp|simplehttp|openssl|nginx|apache)/?\s?\d[\w.]*|python_info",

@@ -123,7 +123,8 @@ def _burdens(width: int) -> Iterator[_Burden]:
 
 def _endless(server: Server, tried: Tried) -> None:
     """Send chunks until the server has had enough."""
-    head = f"POST /predict HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: {client.JSON}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: {client.JSON}\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n"
     part, given, answer = b"8000\r\n" + b" " * 0x8000 + b"\r\n", 0, None
     began = time.monotonic()
     tried.n += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def tampering(bench: Bench, requirement: TamperingRequirement) -> Tried:
         before = [_chosen(server, body) for body in bench.subject.bodies[:ASKED]]
         if None in before or (ready := server.get("/readyz")) is None or ready.status != 200:
             raise TargetError("the server of untouched weights is not ready, or does not answer")
-        _change(_weight_file(served))
+        _change(_weight_file(served), hide=True)
         _notices(tried, server)
         after = [_chosen(server, body) for body in bench.subject.bodies[:ASKED]]
         tried.n += 2
@@ -51,11 +52,13 @@ def _weight_file(folder: Path) -> Path:
     return next(path for path in folder.iterdir() if path.suffix != ".json")
 
 
-def _change(path: Path) -> None:
-    """Flip one bit in the middle, where the numbers are."""
-    content = bytearray(path.read_bytes())
+def _change(path: Path, *, hide: bool = False) -> None:
+    """Flip one bit in the middle, where the numbers are; hidden, with the file's old size and time."""
+    content, old = bytearray(path.read_bytes()), path.stat()
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
+    if hide:
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
 
 
 def _notices(tried: Tried, server: Server) -> None:

@@ -124,7 +124,7 @@ class Server(ThreadingTCPServer):
         while asked and asked[0] < now - 60:
             asked.popleft()
         asked.append(now)
-        return len(asked) > self.settings["rate_per_minute"]
+        return len(asked) > int(self.settings["rate_per_minute"])
 
 
 class Handler(BaseHTTPRequestHandler):

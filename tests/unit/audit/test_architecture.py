@@ -39,6 +39,11 @@ ROOMS = (
         "dependencies.advisories",
         "dependencies.loopback",
         "dependencies.pip_audit",
+        "serving",
+        "serving.client",
+        "serving.crafted",
+        "serving.internals",
+        "serving.weak_server",
     ),
     (
         "repository",
@@ -66,7 +71,7 @@ ROOMS = (
         "poisoning.fingerprints",
         "poisoning.strip",
     ),
-    ("policy",),
+    ("policy", "serving.bench"),
     ("choose", "session", "trainer", "collector", "report", "challenge"),
     ("examine", "scenarios", "terminal", "dependencies.bom"),
     (
@@ -79,8 +84,16 @@ ROOMS = (
         "poisoning.unknown",
         "dependencies.lock",
         "dependencies.vulnerabilities",
+        "serving.access",
+        "serving.agreement",
+        "serving.complete_log",
+        "serving.exposure",
+        "serving.malformed",
+        "serving.overload",
+        "serving.resources",
+        "serving.tampering",
     ),
-    ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "run"),
+    ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "serving.examine", "run"),
     ("plugin", "cli", "__main__"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
