@@ -85,8 +85,7 @@ class OverloadRequirement(_ServingRequirement):
     """Requests that are dropped, answered twice or answered wrongly while ``clients`` ask without a pause."""
 
     check: Literal["overload"]
-    in_flight: Annotated[int, Field(ge=1, le=16)] = 2
-    clients: Annotated[int, Field(ge=4, le=64)] = 12
+    clients: Annotated[int, Field(ge=8, le=64)] = 24
     seconds: Annotated[float, Field(gt=0, le=20)] = 3.0
 
 

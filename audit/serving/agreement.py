@@ -6,6 +6,7 @@ from typing import Any
 
 from audit.errors import TargetError
 from audit.requirements import AgreementRequirement
+from audit.serving import client
 from audit.serving.bench import Bench, Expected, Tried, together
 from audit.serving.client import Answer
 
@@ -20,8 +21,10 @@ def agreement(bench: Bench, requirement: AgreementRequirement) -> Tried:
         TargetError: the server did not start, or had no time for a question.
     """
     tried, subject = Tried(), bench.subject
-    with bench.serving() as server:
-        answers = together(subject.bodies, THREADS, lambda body: server.predict(body))
+    with bench.ordinary() as server:
+        answers = together(
+            subject.bodies, THREADS, lambda body: server.patiently(client.request("POST", "/predict", body))
+        )
     busy = sum(answer is None or answer.status in (429, 503) for answer in answers)
     if busy:
         raise TargetError(f"{busy} of {len(answers)} questions had no answer: nothing is known of those images")

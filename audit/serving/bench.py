@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from audit.errors import TargetError
@@ -25,7 +27,17 @@ from audit.serving.client import Answer, Header
 TOOL = "served model"
 MUCH = 1_000_000  # requests a minute: no limit for a check that looks at something else
 COMMAND_SECONDS = 60.0
-STOP_SECONDS = 20.0
+TRIES = 6  # of a request that the server is too busy for
+BODY_BYTES = 65_536  # the limits of an ordinary server: far from what a question needs, near enough to be reached
+IN_FLIGHT = 4  # predictions at once
+LIMIT_SECONDS = 3  # for a request's header, and for all of it
+ORDINARY = {
+    "body_bytes": BODY_BYTES,
+    "in_flight": IN_FLIGHT,
+    "header_seconds": LIMIT_SECONDS,
+    "request_seconds": LIMIT_SECONDS,
+}
+DEBUGGING = {"FLASK_DEBUG": "1", "FLASK_ENV": "development", "DEBUG": "1", "WERKZEUG_DEBUG_PIN": "off"}
 KEPT = 25  # findings of one rule that are told one by one
 SERVING = re.compile(r"serving on http://127\.0\.0\.1:(\d{1,5})")
 Thing = TypeVar("Thing")
@@ -66,6 +78,12 @@ class Tried:
         if self._count[rule] <= KEPT:
             self.findings.append(Finding(tool=TOOL, rule=rule, severity=severity, path=where, message=message[:400]))
 
+    def take(self, other: Tried) -> None:
+        """Add the findings of a part of the check."""
+        self.findings += other.findings
+        for rule, times in other.counts.items():
+            self._count[rule] = self._count.get(rule, 0) + times
+
     @property
     def counts(self) -> dict[str, int]:
         """Return how often each rule was broken."""
@@ -79,6 +97,7 @@ class Server:
     port: int
     child: Child
     log: Path
+    weights: Path
 
     def send(self, sent: bytes, **options: Any) -> Answer | None:
         """Send a request as bytes."""
@@ -87,6 +106,16 @@ class Server:
     def get(self, path: str, headers: Sequence[Header] = ()) -> Answer | None:
         """Ask for a page."""
         return self.send(client.request("GET", path, headers=headers))
+
+    def patiently(self, sent: bytes, *, half_close: bool = False) -> Answer | None:
+        """Send a request, and again where the server is busy: what it did not look at was not tried."""
+        answer = None
+        for attempt in range(TRIES):
+            answer = self.send(sent, half_close=half_close)
+            if answer is None or answer.status not in (429, 503) or not self.child.running:
+                break
+            time.sleep(0.05 * 2**attempt)
+        return answer
 
     def predict(self, body: bytes, headers: Sequence[Header] = (), **options: Any) -> Answer | None:
         """Ask for the class of an image."""
@@ -101,9 +130,9 @@ class Server:
 class Bench:
     """A temporary folder from which servers of one subject are started, one log and one token file each."""
 
-    def __init__(self, subject: Subject, folder: Path) -> None:
-        """Copy the weight file and its manifest."""
-        self.subject, self.folder = subject, folder
+    def __init__(self, subject: Subject, folder: Path, shared: Shared | None = None) -> None:
+        """Copy the weight file and its manifest; ``shared`` lends an ordinary server where there is one."""
+        self.subject, self.folder, self._shared = subject, folder, shared
         self.weights = self.copy_of_weights("weights")
         self.sample = subject.bodies[0]
 
@@ -115,6 +144,21 @@ class Bench:
         for path in (self.subject.weights, *([manifest] if manifest.is_file() else [])):
             shutil.copyfile(path, folder / path.name)
         return folder
+
+    @contextmanager
+    def ordinary(self) -> Iterator[Server]:
+        """Give a server in open mode without a limit on the rate: the one that checks share, or one of this bench.
+
+        Debugging is asked for in its environment, and must not come.
+
+        Raises:
+            TargetError: it did not come up.
+        """
+        if self._shared is not None:
+            yield self._shared.server()
+        else:
+            with self.serving(ORDINARY, log="ordinary.jsonl", environment=DEBUGGING) as server:
+                yield server
 
     @contextmanager
     def serving(
@@ -152,7 +196,7 @@ class Bench:
             if said is None:
                 reason = self.without_paths(child.complaint if first is None else first)
                 raise TargetError(f"the server did not start: expected its address as the first line, got {reason!r}")
-            yield Server(int(said.group(1)), child, where)
+            yield Server(int(said.group(1)), child, where, weights or self.weights)
 
     def make_token(self, tokens: Path, name: str, scope: str, expires: str | None = None) -> str:
         """Return a new token.
@@ -190,6 +234,32 @@ class Bench:
         return filled
 
 
+class Shared:
+    """A server for all checks that leave it as it was, started when the first of them asks for it."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Start nothing yet."""
+        self._subject, self._stack = subject, ExitStack()
+        self._server: Server | None = None
+
+    def server(self) -> Server:
+        """Return the server; another one where the last one has ended.
+
+        Raises:
+            TargetError: it did not come up.
+        """
+        if self._server is None or not self._server.child.running:
+            self.close()
+            folder = Path(self._stack.enter_context(TemporaryDirectory())).resolve()
+            self._server = self._stack.enter_context(Bench(self._subject, folder).ordinary())
+        return self._server
+
+    def close(self) -> None:
+        """End the server, and remove what it left."""
+        self._server = None
+        self._stack.close()
+
+
 def weak_subject(subject: Subject, weak: str, folder: Path) -> Subject:
     """Return the same subject behind the audit's own server, which has the weakness; the empty one for none."""
     answers = folder / "answers.json"
@@ -213,3 +283,16 @@ def together(things: Sequence[Thing], threads: int, do: Callable[[Thing], Made])
     """Do something with every thing, on a bounded number of threads; the results in the things' order."""
     with ThreadPoolExecutor(max_workers=threads) as pool:
         return list(pool.map(do, things))
+
+
+def entries(log: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log and of what it was rotated into; what was moved aside as torn is none."""
+    found = []
+    for path in sorted(log.parent.glob(f"{log.name}*")):
+        for line in path.read_bytes().split(b"\n")[:-1] if ".torn-" not in path.name else []:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            found += [entry] if isinstance(entry, dict) else []
+    return found

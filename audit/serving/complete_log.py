@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 from audit.errors import TargetError
 from audit.requirements import LogRequirement
-from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.bench import Bench, Server, Tried, entries, together
 
 LOAD_SECONDS = 15.0  # in which so many answers must have come
 TORN = b'{"seq": 1000000, "time": "2026'
@@ -98,16 +97,16 @@ def complete_log(bench: Bench, requirement: LogRequirement) -> Tried:
         "records_lost": lost,
         "faults_injected": 3,  # kill -9, half a line, SIGTERM under load
         "connections_cut_by_the_end": load.cut,
-        "log_lines": len(_entries(log)),
+        "log_lines": len(entries(log)),
     }
     return tried
 
 
 def _compare(tried: Tried, log: Path, load: _Load) -> int:
     """Look up every answer in the log; returns how many are not there."""
-    entries = _entries(log)
-    times = Counter(str(entry.get("request_id")) for entry in entries)
-    logged = {str(entry.get("request_id")): (entry.get("status"), entry.get("class")) for entry in entries}
+    lines = entries(log)
+    times = Counter(str(entry.get("request_id")) for entry in lines)
+    logged = {str(entry.get("request_id")): (entry.get("status"), entry.get("class")) for entry in lines}
     lost = 0
     for request_id, said in load.answers.items():
         if times[request_id] == 0:
@@ -120,16 +119,3 @@ def _compare(tried: Tried, log: Path, load: _Load) -> int:
                 "record wrong", "audit log", f"request {request_id} was answered {said}, logged {logged[request_id]}"
             )
     return lost
-
-
-def _entries(log: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log and of what it was rotated into; what was moved aside as torn is none."""
-    found = []
-    for path in sorted(log.parent.glob(f"{log.name}*")):
-        for line in path.read_bytes().split(b"\n")[:-1] if ".torn-" not in path.name else []:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            found += [entry] if isinstance(entry, dict) else []
-    return found

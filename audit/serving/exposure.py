@@ -12,7 +12,6 @@ from audit.serving.bench import Bench, Server, Tried
 from audit.serving.client import Answer
 from audit.serving.internals import leaks
 
-DEBUGGING = {"FLASK_DEBUG": "1", "FLASK_ENV": "development", "DEBUG": "1", "WERKZEUG_DEBUG_PIN": "off"}
 PAGES = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/does-not-exist")
 UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "'unsafe-hashes'", "*", "http:", "https:", "data:")
 FILES = (
@@ -59,7 +58,7 @@ def exposure(bench: Bench, requirement: ExposureRequirement) -> Tried:
     """
     tried, canary = Tried(), secrets.token_hex(16)
     (bench.folder / "canary.txt").write_text(canary, encoding="utf-8")
-    with bench.serving(log="exposure.jsonl", environment=DEBUGGING) as server:
+    with bench.ordinary() as server:
         page = server.get("/")
         text = "" if page is None else page.body.decode("utf-8", errors="replace")
         parts = sorted({f"/{found.lstrip('/')}" for found in SCOPED.findall(text)})

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 from audit.errors import TargetError
 from audit.requirements import MalformedRequirement
-from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.bench import Bench, Tried, together
 from audit.serving.client import Answer
 from audit.serving.crafted import Crafted, crafted
 from audit.serving.internals import leaks
 
 THREADS = 4
-TRIES = 6  # of a request that the server is too busy for
 LEAST = 0.95  # of the requests must really have been looked at
 
 
@@ -24,8 +22,8 @@ def malformed(bench: Bench, requirement: MalformedRequirement) -> Tried:
         TargetError: the server did not start, or was too busy to look at the requests.
     """
     tried, requests = Tried(), crafted(requirement.requests, bench.subject.width, requirement.seed)
-    with bench.serving() as server:
-        answers = together(requests, THREADS, lambda one: _patiently(server, one))
+    with bench.ordinary() as server:
+        answers = together(requests, THREADS, lambda one: server.patiently(one.sent, half_close=not one.whole))
         seen: Counter[str] = Counter()
         for one, answer in zip(requests, answers, strict=True):
             seen["closed" if answer is None else str(answer.status)] += 1
@@ -40,16 +38,6 @@ def malformed(bench: Bench, requirement: MalformedRequirement) -> Tried:
         raise TargetError(f"the server was too busy for {busy} of {len(requests)} requests")
     tried.settings = {"requests": len(requests), "seed": requirement.seed, "answers": dict(sorted(seen.items()))}
     return tried
-
-
-def _patiently(server: Server, one: Crafted) -> Answer | None:
-    """Ask again where the server is busy: what it did not look at was not tried."""
-    for attempt in range(TRIES):
-        answer = server.send(one.sent, half_close=not one.whole)
-        if answer is None or answer.status not in (429, 503) or not server.child.running:
-            break
-        time.sleep(0.05 * 2**attempt)
-    return answer
 
 
 def _judge(tried: Tried, one: Crafted, answer: Answer | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections import Counter
@@ -12,11 +11,10 @@ from audit.errors import TargetError
 from audit.records import Probe
 from audit.requirements import OverloadRequirement
 from audit.serving import client
-from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.bench import IN_FLIGHT, Bench, Server, Tried, entries, together
 
 UNLOADED = 30  # questions one after the other, for the yardstick
 REFUSALS = (429, 503)
-NAME = "overload.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
         TargetError: the server did not start, or did not answer when nothing else was asked.
     """
     tried, bodies = Tried(), bench.subject.bodies
-    with bench.serving({"in_flight": requirement.in_flight}, log=NAME) as server:
+    with bench.ordinary() as server:
         alone = [_ask(server, bodies, index % len(bodies)) for index in range(max(UNLOADED, len(bodies)))]
         right = {reply.body: reply.chosen for reply in alone if reply.status == 200}
         if len(right) < len(bodies):
@@ -53,8 +51,7 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
             for reply in part
         ]
         spent = time.monotonic() - began
-        server.child.stop(20)
-        logged = Counter(_logged(server))
+        logged = Counter(str(entry.get("request_id")) for entry in entries(server.log))
     _judge(tried, replies, right, logged)
     accepted = [reply for reply in replies if reply.status == 200]
     refused = sum(reply.status in REFUSALS for reply in replies)
@@ -69,7 +66,7 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
         "refused": refused,
         "dropped": sum(reply.status == 0 for reply in replies),
         "clients": requirement.clients,
-        "in_flight": requirement.in_flight,
+        "in_flight": IN_FLIGHT,
         "seconds": round(spent, 1),
         "unloaded_median_ms": round(1000 * median, 2),
         "capacity_per_second": round(len(accepted) / spent, 1),
@@ -116,12 +113,6 @@ def _judge(tried: Tried, replies: list[_Reply], right: dict[int, object], logged
         if times > 1 or logged[request_id] != 1:
             message = f"request {request_id}: {times} answers, {logged[request_id]} lines in the log, expected one each"
             tried.add("not exactly once", "/predict", message)
-
-
-def _logged(server: Server) -> list[str]:
-    """Return the request ids of all lines of the log, those of rotated files included."""
-    lines = [line for path in server.log.parent.glob(f"{server.log.name}*") for line in path.read_bytes().splitlines()]
-    return [str(json.loads(line)["request_id"]) for line in lines]
 
 
 def _multiples(seconds: list[float], median: float) -> dict[str, float]:

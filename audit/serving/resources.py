@@ -15,19 +15,16 @@ from typing import Any
 
 from audit.requirements import ResourceRequirement
 from audit.serving import client
-from audit.serving.bench import Bench, Server, Tried
+from audit.serving.bench import BODY_BYTES, Bench, Server, Tried
 from audit.serving.client import ADDRESS, Answer
 from audit.serving.crafted import chunk, png
 
-BODY_BYTES = 65_536
-LIMIT_SECONDS = 2  # for a request's header, and for the rest of it
 SLOW_SECONDS = 8.0  # after which a slow client must have been cut off
 OTHERS_SECONDS = 5.0  # within which an ordinary question must be answered meanwhile
 ENDLESS = 16 * 2**20  # bytes of a body without an end that are offered
 BUSY = 40  # ordinary questions asked meanwhile, at most
 ACCEPTABLE = (400, 408, 411, 413, 414, 415, 422, 431, 501, 503)
 TOO_LARGE = (400, 413)
-SETTINGS = {"body_bytes": BODY_BYTES, "header_seconds": LIMIT_SECONDS, "request_seconds": LIMIT_SECONDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ def resources(bench: Bench, requirement: ResourceRequirement) -> Tried:
         TargetError: the server did not start.
     """
     tried, waits = Tried(), list[float]()
-    with bench.serving(SETTINGS, log="resources.jsonl") as server:
+    with bench.ordinary() as server:
         for burden in _burdens(bench.subject.width):
             _refuses(bench, server, burden, tried, waits)
         _endless(server, tried)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,33 @@ def tampering(bench: Bench, requirement: TamperingRequirement) -> Tried:
     Raises:
         TargetError: the untouched weights were not served, or the untouched log does not verify.
     """
-    tried, served = Tried(), bench.copy_of_weights("served")
-    with bench.serving(weights=served) as server:
-        before = [_chosen(server, body) for body in bench.subject.bodies[:ASKED]]
-        if None in before or (ready := server.get("/readyz")) is None or ready.status != 200:
-            raise TargetError("the server of untouched weights is not ready, or does not answer")
-        _change(_weight_file(served), hide=True)
-        _notices(tried, server)
-        after = [_chosen(server, body) for body in bench.subject.bodies[:ASKED]]
-        tried.n += 2
-        if after != before:
-            tried.add("other answers", "/predict", "answers changed with the weight file, while the server ran")
-        server.child.stop(20)
-        log = server.log
-    together(list(_changes_at_rest()), 2, lambda change: _refuses(bench, tried, *change))
+    tried = Tried()
+    with bench.ordinary() as server:
+        _try_served(bench, server, tried)
+        log = bench.folder / "copied.jsonl"
+        shutil.copyfile(server.log, log)
+    _refuses(bench, tried)
     _try_log(bench, log, tried)
     tried.settings = {"faults_injected": tried.n, "log_lines": len(log.read_bytes().splitlines())}
     return tried
+
+
+def _try_served(bench: Bench, server: Server, tried: Tried) -> None:
+    """Change the weights under a running server, and put them back."""
+    before = [_chosen(server, body) for body in bench.subject.bodies[:ASKED]]
+    if None in before or (ready := server.get("/readyz")) is None or ready.status != 200:
+        raise TargetError("the server of untouched weights is not ready, or does not answer")
+    path = _weight_file(server.weights)
+    untouched = path.read_bytes()
+    try:
+        _change(path, hide=True)
+        _notices(tried, server)
+        after = [_chosen(server, body) for body in bench.subject.bodies[:ASKED]]
+    finally:
+        path.write_bytes(untouched)
+    tried.n += 2
+    if after != before:
+        tried.add("other answers", "/predict", "answers changed with the weight file, while the server ran")
 
 
 def _chosen(server: Server, body: bytes) -> Any:
@@ -73,28 +84,19 @@ def _notices(tried: Tried, server: Server) -> None:
     tried.add("not noticed", "/readyz", f"still {said} after a byte of the weight file had changed while it was served")
 
 
-def _changes_at_rest() -> Iterator[tuple[str, Callable[[Path], None]]]:
-    def forge(path: Path) -> None:
-        """Change the weights and let the manifest name the new digest: only a pin outside the folder tells."""
-        old = hashlib.sha256(path.read_bytes()).hexdigest()
-        _change(path)
-        new, manifest = hashlib.sha256(path.read_bytes()).hexdigest(), path.with_suffix(".json")
-        if manifest.is_file():
-            manifest.write_text(manifest.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-
-    yield "a changed byte", _change
-    yield "a changed byte and a manifest that fits", forge
-
-
-def _refuses(bench: Bench, tried: Tried, what: str, change: Callable[[Path], None]) -> None:
-    """Start a server of changed weights, which must not start."""
-    name = what.replace(" ", "-")
-    folder = bench.copy_of_weights(name)
-    change(_weight_file(folder))
+def _refuses(bench: Bench, tried: Tried) -> None:
+    """Start a server of changed weights, whose manifest names the new digest: only the pin can tell."""
+    folder = bench.copy_of_weights("forged")
+    path = _weight_file(folder)
+    old = hashlib.sha256(path.read_bytes()).hexdigest()
+    _change(path)
+    new, manifest = hashlib.sha256(path.read_bytes()).hexdigest(), path.with_suffix(".json")
+    if manifest.is_file():
+        manifest.write_text(manifest.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     tried.n += 1
     try:
-        with bench.serving(weights=folder, log=f"{name}.jsonl"):
-            tried.add("served", "weights", f"{what}: the server started all the same")
+        with bench.serving(weights=folder, log="forged.jsonl"):
+            tried.add("served", "weights", "a changed byte, and a manifest that fits: the server started all the same")
     except TargetError:
         return
 

@@ -22,6 +22,7 @@ ROOMS = (
         "metrics",
         "process",
         "files",
+        "lasting",
         "yaml_files",
         "store",
         "gate",
