@@ -90,11 +90,13 @@ def exchange(port: int, sent: bytes, *, seconds: float = PATIENCE, half_close: b
 
 
 def read_answer(connection: socket.socket, method: str = "GET") -> Answer | None:
-    """Read one answer from a connection; None where none comes that is HTTP."""
+    """Read one answer from a connection; None where none comes that is whole HTTP."""
     response = HTTPResponse(connection, method=method)
     try:
         response.begin()
         body = response.read(LARGEST_ANSWER)
+        if response.length and len(body) < LARGEST_ANSWER:
+            return None  # cut off in the middle of an answer
         return Answer(response.status, tuple(response.getheaders()), body)
     except (OSError, HTTPException, ValueError):
         return None

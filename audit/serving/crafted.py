@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from audit.serving.client import ADDRESS, Header, request
 KINDS = ("image/png", "image/jpeg", "text/html", "text/plain", "application/x-www-form-urlencoded", "application/xml")
 ODD_KINDS = ("", ";", "json", "application/json; charset=utf-7", "application/json;charset=\xff", "*/*", "a" * 3000)
 METHODS = ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "PROPFIND", "get", "FOO", "X" * 200)
+TRIES = 20  # for a request of a family that was not made before
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -32,16 +34,23 @@ class Crafted:
 
 
 def crafted(count: int, width: int, seed: int) -> list[Crafted]:
-    """Return so many malformed requests, the families in turn; the same for the same seed.
+    """Return so many different malformed requests, the families in turn; the same for the same seed.
 
     Args:
         count: how many.
         width: pixels of an image that the server expects.
         seed: of the random numbers.
     """
-    random = Random(seed)
-    families = list(FAMILIES.items())
-    return [make(random, name, width) for name, make in (families[index % len(families)] for index in range(count))]
+    random, made = Random(seed), dict[bytes, Crafted]()
+    families = cycle(FAMILIES.items())
+    while len(made) < count:
+        name, make = next(families)
+        for _ in range(TRIES):
+            one = make(random, name, width)
+            if one.sent not in made:
+                made[one.sent] = one
+                break
+    return list(made.values())
 
 
 def png(width: int, height: int, pixels: bytes, extra: bytes = b"") -> bytes:

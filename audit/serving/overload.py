@@ -67,6 +67,7 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
         "dropped": sum(reply.status == 0 for reply in replies),
         "clients": requirement.clients,
         "in_flight": IN_FLIGHT,
+        "clients_over_places": round(requirement.clients / IN_FLIGHT, 1),
         "seconds": round(spent, 1),
         "unloaded_median_ms": round(1000 * median, 2),
         "capacity_per_second": round(len(accepted) / spent, 1),
