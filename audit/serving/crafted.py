@@ -81,13 +81,30 @@ def _json_numbers(random: Random, family: str, width: int) -> Crafted:
     literal = random.choice(
         ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "0x1", "1_0", "01", "1.", "+1"]
     )
-    return _post(family, ('{"pixels": [' + ",".join([literal] + ["0"] * (width - 1)) + "]}").encode(), invalid=True)
+    numbers = ["0"] * width
+    numbers[random.randrange(width)] = literal
+    return _post(family, ('{"pixels": [' + ",".join(numbers) + "]}").encode(), invalid=True)
 
 
 def _json_shapes(random: Random, family: str, width: int) -> Crafted:
-    count = random.choice([0, 1, width - 1, width + 1, 2 * width, 20 * width])
-    values: list[object] = [None, 7, "pixels", [0] * count, {"pixels": [0] * count}, {"pixel": [0] * width}, {}]
-    values += [[[0] * width], {"pixels": [[0] * width]}, {"pixels": {"0": 1}}, {"pixels": "0" * width}, [], True]
+    count, value = random.choice([0, 1, width - 1, width + 1, 2 * width, 20 * width]), round(random.random(), 3)
+    values: list[object] = [
+        None,
+        value,
+        "pixels",
+        [value] * count,
+        {"pixels": [value] * count},
+        {"pixel": [value] * width},
+        {},
+    ]
+    values += [
+        [[value] * width],
+        {"pixels": [[value] * width]},
+        {"pixels": {"0": value}},
+        {"pixels": "0" * width},
+        [],
+        True,
+    ]
     return _post(family, json.dumps(random.choice(values)).encode(), invalid=True)
 
 

@@ -45,7 +45,7 @@ def test_a_server_that_does_not_come_up_says_why(subject, folder, program, reaso
 
 def test_the_reason_has_no_path_of_this_machine(subject, folder):
     with pytest.raises(TargetError) as refused:
-        started(failing(subject, "import sys; sys.exit(f'no good: {sys.argv[2]}')"), folder)
+        started(failing(subject, "import sys; sys.exit('no good: ' + sys.argv[2])"), folder)
     assert str(folder) not in str(refused.value)
     assert "no good: /weights" in str(refused.value)
 
@@ -53,7 +53,7 @@ def test_the_reason_has_no_path_of_this_machine(subject, folder):
 def test_the_server_has_a_copy_of_weights_and_manifest_and_its_settings(subject, folder):
     look = "import sys, os, pathlib; said = pathlib.Path(sys.argv[1]).read_text(); "
     look += "sys.exit(said + ' '.join(sorted(os.listdir(sys.argv[2]))))"
-    with pytest.raises(TargetError, match=r'"rate_per_minute": 1000000, .*w\.json w\.safetensors'):
+    with pytest.raises(TargetError, match=r'"rate_per_minute": 1000000}w\.json w\.safetensors'):
         started(failing(subject, look), folder)
 
 

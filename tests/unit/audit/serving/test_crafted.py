@@ -25,7 +25,7 @@ def test_the_same_seed_makes_the_same_requests(requests):
 
 def test_there_are_many_of_every_family(requests):
     counts = {name: sum(one.family == name for one in requests) for name in FAMILIES}
-    assert min(counts.values()) >= 20
+    assert min(counts.values()) >= 40
 
 
 def test_no_two_are_the_same(requests):
