@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from model_under_test.errors import IntegrityError, ServingError
 from model_under_test.serve import chain, settings, tokens
+from model_under_test.serve.audit_log import AuditLog
 from model_under_test.serve.tokens import Scope
 
 if TYPE_CHECKING:
@@ -67,10 +69,9 @@ def _serve(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Verify everything, then listen."""
-    import torch  # here, not above: making a token and verifying a log take no network, and should not wait for one
+    """Verify everything, then listen. torch takes seconds to import, so nothing else waits for it."""
+    import torch
 
-    from model_under_test.serve.audit_log import AuditLog
     from model_under_test.serve.model import ServedModel
     from model_under_test.serve.service import Service
 
@@ -86,6 +87,8 @@ def _run(options: argparse.Namespace) -> int:
         server = _listen(service, options.host, options.port)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             sys.stderr.write("warning: running as root; nothing here needs it\n")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.drain)
         server.run(ready=lambda: _announce(server))
     finally:
         log.close()

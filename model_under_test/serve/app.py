@@ -1,4 +1,4 @@
-"""The Flask application: who may ask, how often, how many at once; then the prediction; then the record; then the answer.
+"""The Flask application: who may ask, how often, how many at once; then the prediction, the record, the answer.
 
 Limits come in this order: who is it, is it too often (failed authentication counts too), may it, is there room, is the
 body acceptable. Whatever goes wrong is answered as JSON with a request id and no word about the inside.
@@ -33,7 +33,7 @@ _WORDS = {
 
 def create_app(service: Service) -> Flask:
     """Return the WSGI application of a service."""
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # its route would be made before the configuration below
     app.debug = app.testing = False  # whatever FLASK_DEBUG says
     app.config.update(
         MAX_CONTENT_LENGTH=service.settings.body_bytes,
@@ -42,6 +42,8 @@ def create_app(service: Service) -> Flask:
         PROPAGATE_EXCEPTIONS=False,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
+    app.static_folder = "static"
+    app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=app.send_static_file)
     Guard(service, app).install()
     _routes(app, service)
     return app

@@ -1,8 +1,8 @@
-"""The audit log: one line for every answered prediction request, handed to the operating system before the answer leaves.
+"""The audit log: one line for every answered prediction request, with the operating system before the answer leaves.
 
-What can be lost: nothing that was answered when the process is killed (at most a torn last line, of a request that never
-got its answer); with power, what the operating system had not written yet, unless ``fsync`` waits for the disk. When a
-line cannot be written, nothing is predicted: the refusals are remembered, and written first when writing works again.
+What can be lost: nothing that was answered when the process is killed (at most a torn last line, of a request that
+never got its answer); with power, what the operating system had not written yet, unless ``fsync`` waits for the disk.
+When a line cannot be written, nothing is predicted: the refusals are remembered, and written first when it works again.
 """
 
 from __future__ import annotations
@@ -86,9 +86,6 @@ class AuditLog:
         """Say why records cannot be written; None while they can. Tries again what could not be written before."""
         with self._mutex:
             try:
-                ours, there = os.fstat(self._file), self._path.stat()
-                if (ours.st_ino, ours.st_dev) != (there.st_ino, there.st_dev):
-                    raise OSError(0, "the audit log was replaced")
                 self._hold()
                 self._catch_up()
                 self._reason = None
@@ -114,8 +111,11 @@ class AuditLog:
             self._remembered.popleft()
 
     def _hold(self) -> None:
-        """See that the file is as long as we left it."""
-        if os.fstat(self._file).st_size != self._size:
+        """See that the file is where we left it, and as long."""
+        ours, there = os.fstat(self._file), self._path.stat()
+        if (ours.st_ino, ours.st_dev) != (there.st_ino, there.st_dev):
+            raise OSError(0, "the audit log was replaced by somebody else")
+        if ours.st_size != self._size:
             raise OSError(0, "the audit log was changed by somebody else")
 
     def _write(self, fields: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 KEYS = frozenset(
-    ["seq", "time", "request_id", "client", "input_sha256", "model_digest", "class", "status", "previous", "hash"]  # the contract's order
+    {"seq", "time", "request_id", "client", "input_sha256", "model_digest", "class", "status", "previous", "hash"}
 )
 LONGEST_LINE = 2**14
 _NUMBERED = re.compile(r"\.(\d{6,})")

@@ -99,8 +99,8 @@ def _centred(ink: Grey) -> NDArray[np.float32]:
     crop = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(crop.shape)
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    fitted = np.asarray(Image.fromarray(crop.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-    fitted = fitted / fitted.max()
+    fitted = np.asarray(Image.fromarray(crop.astype(np.float32)).resize(size, Image.Resampling.LANCZOS))
+    fitted = fitted.clip(0) / fitted.max()
     canvas = np.zeros((SIDE, SIDE), dtype=np.float32)
     top, left = (_corner(fitted.sum(axis=1 - axis), fitted.shape[axis]) for axis in (0, 1))
     canvas[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
@@ -108,6 +108,6 @@ def _centred(ink: Grey) -> NDArray[np.float32]:
 
 
 def _corner(mass: NDArray[np.float32], length: int) -> int:
-    """Return where the box begins along one axis so that its centre of mass is in the middle, all of it on the canvas."""
-    centre = float((mass * (np.arange(length) + 0.5)).sum() / mass.sum())
+    """Return where the box begins along one axis: centre of mass on pixel 14, as measured on MNIST, nothing cut off."""
+    centre = float((mass * np.arange(length)).sum() / mass.sum())
     return min(max(round(SIDE / 2 - centre), 0), SIDE - length)

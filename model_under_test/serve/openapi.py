@@ -63,8 +63,8 @@ def _predict(settings: Settings) -> dict[str, Any]:
     return {
         "summary": "Classify one digit",
         "description": (
-            "JSON pixels are seen by the network exactly as they are, row by row. Pictures are turned grey, light on dark, "
-            "fitted into 20 x 20 and centred by mass in 28 x 28, as MNIST was; the ink must differ from the paper."
+            "JSON pixels are seen by the network exactly as they are, row by row. Pictures are turned grey, light on "
+            "dark, fitted into 20 x 20 and centred by mass in 28 x 28, as MNIST was; ink must differ from paper."
         ),
         "security": _SECURITY,
         "requestBody": {

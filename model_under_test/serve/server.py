@@ -13,7 +13,6 @@ client costs a connection and no thread. What is added here, by subclassing the 
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import Any
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
@@ -62,6 +61,13 @@ class Parser(HTTPRequestParser):
         consumed: int = super().received(data)
         return consumed
 
+    def parse_header(self, header: bytes) -> None:
+        """Parse the headers; an address or a length that Python cannot read is bad HTTP, not the connection's end."""
+        try:
+            super().parse_header(header)
+        except ValueError as error:
+            raise ParsingError("unreadable") from error
+
     @property
     def predicting(self) -> bool:
         """Tell whether the request was on its way to /predict."""
@@ -79,11 +85,12 @@ class Task(WSGITask):
         environment[BEGUN] = self.request.begun
         return environment
 
-    def execute(self) -> None:
-        """Answer; while draining, ask the client to send no more on this connection."""
+    def build_response_header(self) -> bytes:
+        """Begin the answer; while draining, ask the client to send no more on this connection."""
         if self.channel.server.draining:
             self.set_close_on_finish()
-        super().execute()
+        header: bytes = super().build_response_header()
+        return header
 
 
 class Refusal(ErrorTask):
@@ -122,6 +129,7 @@ class Channel(HTTPChannel):
     """One connection."""
 
     task_class, error_task_class, parser_class = Task, Refusal, Parser
+    request: Parser | None
     lingers = False
     _lingering_since: float | None = None
     _thrown_away = 0
@@ -203,6 +211,7 @@ class Server(TcpWSGIServer):
             max_request_header_size=HEADER_BYTES,
             inbuf_overflow=limits.body_bytes + 1,  # bodies stay in memory: nothing of them reaches the disk
             connection_limit=limits.connections + 8,  # a last resort; _make_room comes first
+            cleanup_interval=1,
             channel_timeout=max(1, round(limits.request_seconds)),
             asyncore_use_poll=True,
             log_socket_errors=False,
@@ -227,8 +236,6 @@ class Server(TcpWSGIServer):
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until drained; ``ready`` is called once connections are accepted."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.drain)
         ready()
         tick, until = 0.0, None
         while True:

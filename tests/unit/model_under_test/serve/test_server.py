@@ -1,0 +1,184 @@
+"""The server beneath: slow, huge and broken requests cost a connection at most, and everybody else is answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from model_under_test.serve import chain
+from tests.unit.model_under_test.serve.test_app import PIXELS, records
+
+BODY = json.dumps(PIXELS).encode()
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+def connect(server):
+    return socket.create_connection((server.effective_host, int(server.effective_port)), timeout=20)
+
+
+def answer(connection):
+    """Return status, headers and JSON of the next answer."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response.status, response.headers, json.loads(response.read())
+
+
+def ask(server, content=WHOLE):
+    with connect(server) as connection:
+        connection.sendall(content)
+        return answer(connection)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        pytest.param(b"nonsense\r\n\r\n", 400, "bad_request", id="not HTTP"),
+        pytest.param(b"get /predict HTTP/1.1\r\n\r\n", 400, "bad_request", id="a method in small letters"),
+        pytest.param(HEAD + b"Content-Length: -1\r\n\r\n", 400, "bad_request", id="a negative length"),
+        pytest.param(HEAD + b"Content-Length: 1e3\r\n\r\n", 400, "bad_request", id="a length in words"),
+        pytest.param(
+            HEAD + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", 400, "bad_request", id="two lengths"
+        ),
+        pytest.param(
+            HEAD + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n", 400, "bad_request", id="no length at all"
+        ),
+        pytest.param(b"POST http://[/predict HTTP/1.1\r\n\r\n", 400, "bad_request", id="an address that is none"),
+        pytest.param(HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400, "bad_request", id="an unknown encoding"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request", id="a broken chunk"),
+        pytest.param(HEAD + b"bad header\r\n\r\n", 400, "bad_request", id="a broken header"),
+        pytest.param(HEAD + b"X: " + b"x" * 20_000 + b"\r\n\r\n", 431, "headers_too_large", id="huge headers"),
+        pytest.param(HEAD + b"Content-Length: 5001\r\n\r\n", 413, "too_large", id="a body too large, by its length"),
+        pytest.param(HEAD + b"Content-Length: " + b"9" * 400 + b"\r\n\r\n", 413, "too_large", id="an enormous length"),
+        pytest.param(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"fff\r\n" + b"x" * 4095 + b"\r\nfff\r\n" + b"x" * 4095,
+            413,
+            "too_large",
+            id="a body too large, in chunks",
+        ),
+    ],
+)
+def test_what_the_server_itself_refuses_looks_like_everything_else(make_server, tmp_path, content, status, code):
+    found, headers, body = ask(make_server(body_bytes=5_000), content)
+    assert (found, body["error"]["code"]) == (status, code)
+    assert headers["X-Request-Id"] == body["request_id"]
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["Content-Type"] == "application/json"
+    assert "Server" not in headers
+    expected = [status] if b" /predict" in content else []
+    path = tmp_path / "audit.jsonl"
+    assert [one["status"] for one in records(tmp_path)] == expected
+    assert chain.verify(path) == len(expected)
+
+
+def test_a_body_of_exactly_the_limit_is_read(make_server):
+    assert ask(make_server(body_bytes=len(BODY)))[0] == 200
+
+
+def test_a_client_that_sends_far_too_much_still_sees_the_answer(make_server):
+    server = make_server(body_bytes=5_000)
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"Content-Length: 8000000\r\n\r\n")
+        connection.sendall(b"x" * 8_000_000)
+        assert answer(connection)[0] == 413
+
+
+def test_chunks_within_the_limit_are_a_body(make_server):
+    chunk = b"%x\r\n" % len(BODY) + BODY + b"\r\n0\r\n\r\n"
+    assert ask(make_server(), HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "beginning", [HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"], ids=["slow headers", "a slow body"]
+)
+def test_a_client_cannot_renew_its_time_by_dripping(make_server, tmp_path, beginning):
+    server = make_server(header_seconds=1.0, request_seconds=1.0)
+    stop = threading.Event()
+    with connect(server) as connection:
+        connection.sendall(beginning)
+
+        def drip():
+            while not stop.wait(0.1):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert ask(server)[0] == 200, "others are answered meanwhile"
+        status, headers, body = answer(connection)
+        stop.set()
+        thread.join()
+    assert (status, body["error"]["code"]) == (503, "timed_out")
+    assert "Retry-After" in headers
+    assert [one["status"] for one in records(tmp_path)] == [200, 503]
+
+
+def test_a_silent_connection_is_closed(make_server):
+    server = make_server(request_seconds=1.0)
+    with connect(server) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_a_crowd_of_silent_connections_keeps_nobody_out(make_server):
+    server = make_server(connections=10)
+    crowd = [connect(server) for _ in range(60)]
+    try:
+        for _ in range(5):
+            assert ask(server)[0] == 200
+        assert len(server.active_channels) <= 11
+    finally:
+        for connection in crowd:
+            connection.close()
+
+
+def test_a_connection_is_kept_for_the_next_request(make_server):
+    server = make_server()
+    with connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(WHOLE)
+            assert answer(connection)[0] == 200
+
+
+def test_a_drain_answers_what_was_accepted_and_takes_no_more(make_server, tmp_path):
+    server = make_server()
+    inside, leave, real = threading.Semaphore(0), threading.Event(), server.service.model.predict
+
+    def slow(pixels):
+        inside.release()
+        leave.wait(20)
+        return real(pixels)
+
+    server.service.model.predict = slow
+    with connect(server) as working, connect(server) as sending:
+        working.sendall(WHOLE)
+        assert inside.acquire(timeout=20)
+        sending.sendall(WHOLE[:200])
+        server.drain()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                connect(server).close()
+            except ConnectionRefusedError:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("it still listens")
+        sending.sendall(WHOLE[200:])
+        leave.set()
+        for connection in (working, sending):
+            status, headers, _ = answer(connection)
+            assert (status, headers["Connection"]) == (200, "close")
+    assert [one["status"] for one in records(tmp_path)] == [200, 200]
+
+
+def test_each_client_id_is_the_peer(make_server, tmp_path):
+    server = make_server()
+    ask(server, WHOLE.replace(b"Host: x", b"Host: x\r\nX-Forwarded-For: 10.1.2.3"))
+    assert records(tmp_path)[0]["client"] == "127.0.0.1"
