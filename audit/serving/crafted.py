@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from random import Random
 from typing import Any
+
+import numpy as np
 
 from audit.serving.client import ADDRESS, Header, request
 
@@ -33,6 +34,30 @@ class Crafted:
     invalid: bool = False
 
 
+class Chance:
+    """Random choices from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        """Begin at the seed."""
+        self._numbers = np.random.default_rng(seed)
+
+    def among(self, things: Sequence[Any]) -> Any:
+        """Return one of several things."""
+        return things[self.below(len(things))]
+
+    def below(self, end: int, begin: int = 0) -> int:
+        """Return a whole number from ``begin`` on, below ``end``."""
+        return int(self._numbers.integers(begin, end))
+
+    def share(self) -> float:
+        """Return a number from 0 on, below 1."""
+        return float(self._numbers.random())
+
+    def content(self, length: int) -> bytes:
+        """Return so many bytes."""
+        return self._numbers.bytes(length)
+
+
 def crafted(count: int, width: int, seed: int) -> list[Crafted]:
     """Return so many different malformed requests, the families in turn; the same for the same seed.
 
@@ -41,12 +66,12 @@ def crafted(count: int, width: int, seed: int) -> list[Crafted]:
         width: pixels of an image that the server expects.
         seed: of the random numbers.
     """
-    random, made = Random(seed), dict[bytes, Crafted]()
+    chance, made = Chance(seed), dict[bytes, Crafted]()
     families = cycle(FAMILIES.items())
     while len(made) < count:
         name, make = next(families)
         for _ in range(TRIES):
-            one = make(random, name, width)
+            one = make(chance, name, width)
             if one.sent not in made:
                 made[one.sent] = one
                 break
@@ -68,26 +93,26 @@ def _post(family: str, body: bytes, kind: str = "application/json", *, invalid: 
     return Crafted(family, request("POST", "/predict", body, kind=kind), invalid=invalid)
 
 
-def _json_values(random: Random, family: str, width: int) -> Crafted:
-    bad: Any = random.choice(
+def _json_values(chance: Chance, family: str, width: int) -> Crafted:
+    bad: Any = chance.among(
         [None, True, "0.5", [], [0.5], {}, "NaN", 10**30, -1, 1.0001, -1e-3, 1e308, "\ud800", "\x00"]
     )
-    pixels: list[Any] = [round(random.random(), 3) for _ in range(width)]
-    pixels[random.randrange(width)] = bad
+    pixels: list[Any] = [round(chance.share(), 3) for _ in range(width)]
+    pixels[chance.below(width)] = bad
     return _post(family, json.dumps({"pixels": pixels}).encode(), invalid=True)
 
 
-def _json_numbers(random: Random, family: str, width: int) -> Crafted:
-    literal = random.choice(
+def _json_numbers(chance: Chance, family: str, width: int) -> Crafted:
+    literal = chance.among(
         ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "0x1", "1_0", "01", "1.", "+1"]
     )
     numbers = ["0"] * width
-    numbers[random.randrange(width)] = literal
+    numbers[chance.below(width)] = literal
     return _post(family, ('{"pixels": [' + ",".join(numbers) + "]}").encode(), invalid=True)
 
 
-def _json_shapes(random: Random, family: str, width: int) -> Crafted:
-    count, value = random.choice([0, 1, width - 1, width + 1, 2 * width, 20 * width]), round(random.random(), 3)
+def _json_shapes(chance: Chance, family: str, width: int) -> Crafted:
+    count, value = chance.among([0, 1, width - 1, width + 1, 2 * width, 20 * width]), round(chance.share(), 3)
     values: list[object] = [
         None,
         value,
@@ -105,12 +130,12 @@ def _json_shapes(random: Random, family: str, width: int) -> Crafted:
         [],
         True,
     ]
-    return _post(family, json.dumps(random.choice(values)).encode(), invalid=True)
+    return _post(family, json.dumps(chance.among(values)).encode(), invalid=True)
 
 
-def _json_text(random: Random, family: str, width: int) -> Crafted:
+def _json_text(chance: Chance, family: str, width: int) -> Crafted:
     good = json.dumps({"pixels": [0] * width})
-    depth = random.choice([100, 1000, 10_000])
+    depth = chance.among([100, 1000, 10_000])
     texts = [
         b"",
         b" ",
@@ -118,84 +143,82 @@ def _json_text(random: Random, family: str, width: int) -> Crafted:
         b"{",
         b"[" * depth,
         b'{"pixels":' * depth,
-        good[: random.randrange(len(good))].encode(),
+        good[: chance.below(len(good))].encode(),
     ]
     texts += [good.encode("utf-16"), b"\xff\xfe\xfd", good.encode() + b"}", b"'pixels'", b'{"pixels": ' + b"9" * 5000]
-    texts += [b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth, random.randbytes(200)]
-    return _post(family, random.choice(texts), invalid=True)
+    texts += [b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth, chance.content(200)]
+    return _post(family, chance.among(texts), invalid=True)
 
 
-def _json_mutated(random: Random, family: str, width: int) -> Crafted:
-    body = bytearray(json.dumps({"pixels": [round(random.random(), 2) for _ in range(width)]}).encode())
-    for _ in range(random.choice([1, 3, 20])):
-        body[random.randrange(len(body))] = random.randrange(256)
+def _json_mutated(chance: Chance, family: str, width: int) -> Crafted:
+    body = bytearray(json.dumps({"pixels": [round(chance.share(), 2) for _ in range(width)]}).encode())
+    for _ in range(chance.among([1, 3, 20])):
+        body[chance.below(len(body))] = chance.below(256)
     return _post(family, bytes(body))
 
 
-def _content_types(random: Random, family: str, width: int) -> Crafted:
-    body = random.choice([json.dumps({"pixels": [0] * width}).encode(), random.randbytes(300), b"pixels=0", b"<a/>"])
-    return _post(family, body, random.choice(KINDS + ODD_KINDS))
+def _content_types(chance: Chance, family: str, width: int) -> Crafted:
+    body = chance.among([json.dumps({"pixels": [0] * width}).encode(), chance.content(300), b"pixels=0", b"<a/>"])
+    return _post(family, body, chance.among(KINDS + ODD_KINDS))
 
 
-def _images(random: Random, family: str, width: int) -> Crafted:
-    good = bytearray(png(28, 28, b"".join(b"\x00" + random.randbytes(28) for _ in range(28))))
-    choice = random.randrange(5)
+def _images(chance: Chance, family: str, width: int) -> Crafted:
+    good = bytearray(png(28, 28, b"".join(b"\x00" + chance.content(28) for _ in range(28))))
+    choice = chance.below(5)
     if choice == 0:
-        for _ in range(random.choice([1, 5, 50])):
-            good[random.randrange(8, len(good))] = random.randrange(256)
+        for _ in range(chance.among([1, 5, 50])):
+            good[chance.below(len(good), 8)] = chance.below(256)
     elif choice == 1:
-        del good[random.randrange(len(good)) :]
+        del good[chance.below(len(good)) :]
     elif choice == 2:
-        good[16:24] = struct.pack(">II", random.choice([0, 1, 2**31 - 1, 65_536]), random.choice([0, 2**31 - 1]))
+        good[16:24] = struct.pack(">II", chance.among([0, 1, 2**31 - 1, 65_536]), chance.among([0, 2**31 - 1]))
     elif choice == 3:
-        good[:] = random.choice([b"GIF89a", b"BM", b"\xff\xd8\xff\xe0", b"<svg/>", b"%PDF-1.7", b"PK\x03\x04"])
-        good += random.randbytes(100)
+        good[:] = chance.among([b"GIF89a", b"BM", b"\xff\xd8\xff\xe0", b"<svg/>", b"%PDF-1.7", b"PK\x03\x04"])
+        good += chance.content(100)
     else:
-        good[:] = png(28, 28, random.randbytes(random.choice([0, 10, 28 * 29, 10_000])), chunk(b"iCCP", b"x\x00\x00y"))
-    return _post(family, bytes(good), random.choice(["image/png", "image/jpeg", "image/gif", "application/json"]))
+        good[:] = png(28, 28, chance.content(chance.among([0, 10, 28 * 29, 10_000])), chunk(b"iCCP", b"x\x00\x00y"))
+    return _post(family, bytes(good), chance.among(["image/png", "image/jpeg", "image/gif", "application/json"]))
 
 
-def _multipart(random: Random, family: str, width: int) -> Crafted:
-    name = random.choice(["image", "", "../../etc/passwd", "a" * 2000, 'x"; filename="y', "image\x00"])
+def _multipart(chance: Chance, family: str, width: int) -> Crafted:
+    name = chance.among(["image", "", "../../etc/passwd", "a" * 2000, 'x"; filename="y', "image\x00"])
     head = f'--b\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\nContent-Type: image/png\r\n\r\n'
-    part = head.encode() + random.randbytes(random.choice([0, 50])) + b"\r\n"
-    body = random.choice([part + b"--b--\r\n", part, b"--b--", b"", part * 300, random.randbytes(100), b"--b\r\n\r\n"])
-    boundary = random.choice(["; boundary=b", "", "; boundary=", "; boundary=" + "b" * 500, '; boundary="', "; x=y"])
+    part = head.encode() + chance.content(chance.among([0, 50])) + b"\r\n"
+    body = chance.among([part + b"--b--\r\n", part, b"--b--", b"", part * 300, chance.content(100), b"--b\r\n\r\n"])
+    boundary = chance.among(["; boundary=b", "", "; boundary=", "; boundary=" + "b" * 500, '; boundary="', "; x=y"])
     return _post(family, body, f"multipart/form-data{boundary}")
 
 
-def _methods(random: Random, family: str, width: int) -> Crafted:
-    path = random.choice(
-        ["/predict", "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/", "/none", "*"]
-    )
-    method = random.choice(METHODS)
+def _methods(chance: Chance, family: str, width: int) -> Crafted:
+    path = chance.among(["/predict", "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/", "/none", "*"])
+    method = chance.among(METHODS)
     if method == "CONNECT":
         path = f"{ADDRESS}:1"
-    body = random.choice([None, b"", random.randbytes(50)])
+    body = chance.among([None, b"", chance.content(50)])
     return Crafted(family, request(method, path, body), whole=path != "*")
 
 
-def _paths(random: Random, family: str, width: int) -> Crafted:
+def _paths(chance: Chance, family: str, width: int) -> Crafted:
     odd = ["%00", "%ff%fe", "..", "%2e%2e", "%2f", "//", ";a=b", "?" * 5, "%", "%zz", "%u0041", "a" * 3000, "\\", "<b>"]
-    path = "/" + "/".join(random.choice(odd) for _ in range(random.randrange(1, 5)))
-    query = random.choice(["", "?q=%00", "?" + "a=b&" * 500, "?__debugger__=yes", "?q=<script>", "?%ff"])
-    return Crafted(family, request(random.choice(["GET", "POST", "HEAD"]), path + query, None))
+    path = "/" + "/".join(chance.among(odd) for _ in range(chance.below(5, 1)))
+    query = chance.among(["", "?q=%00", "?" + "a=b&" * 500, "?__debugger__=yes", "?q=<script>", "?%ff"])
+    return Crafted(family, request(chance.among(["GET", "POST", "HEAD"]), path + query, None))
 
 
-def _headers(random: Random, family: str, width: int) -> Crafted:
+def _headers(chance: Chance, family: str, width: int) -> Crafted:
     odd: list[list[Header]] = [[(f"X-{index}", "y") for index in range(300)], [("X-Long", "z" * 9000)], [("", "empty")]]
     odd += [[("Accept", "\xff" * 50)], [("Cookie", "a=b;" * 500)], [("Range", "bytes=0-1,-5")], [("Expect", "luck")]]
-    odd += [[("Authorization", random.choice(["Bearer", "Basic !!!", "Bearer \xff", "Digest", "x" * 3000]))]]
-    odd += [[("Content-Encoding", random.choice(["gzip", "br", "zstd", "identity", "x"]))], [("Host", "other")]]
-    odd += [[("X-Request-Id", random.choice(["<script>", "a" * 2000, "'"]))], [("If-Modified-Since", "never")]]
+    odd += [[("Authorization", chance.among(["Bearer", "Basic !!!", "Bearer \xff", "Digest", "x" * 3000]))]]
+    odd += [[("Content-Encoding", chance.among(["gzip", "br", "zstd", "identity", "x"]))], [("Host", "other")]]
+    odd += [[("X-Request-Id", chance.among(["<script>", "a" * 2000, "'"]))], [("If-Modified-Since", "never")]]
     odd += [[("Transfer-Encoding", "gzip")], [("Upgrade", "websocket"), ("Connection", "Upgrade")], [("a b", "c")]]
-    body = random.choice([None, b"{}", json.dumps({"pixels": [0] * width}).encode()])
-    sent = request("GET" if body is None else "POST", "/" if body is None else "/predict", body, random.choice(odd))
+    body = chance.among([None, b"{}", json.dumps({"pixels": [0] * width}).encode()])
+    sent = request("GET" if body is None else "POST", "/" if body is None else "/predict", body, chance.among(odd))
     return Crafted(family, sent, whole=False)
 
 
-def _framing(random: Random, family: str, width: int) -> Crafted:
-    length = random.choice(
+def _framing(chance: Chance, family: str, width: int) -> Crafted:
+    length = chance.among(
         ["-1", "+5", "5, 5", "0x5", "1e3", "", "abc", "99999999999999999999", "5\r\nContent-Length: 6"]
     )
     chunked = "Transfer-Encoding: chunked\r\n"
@@ -210,11 +233,11 @@ def _framing(random: Random, family: str, width: int) -> Crafted:
         b"",
         b"5;a=b\r\nhel",
     ]
-    head = f"POST /predict HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: application/json\r\n{random.choice(heads)}\r\n"
-    return Crafted(family, head.encode() + random.choice(tails), whole=False)
+    head = f"POST /predict HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: application/json\r\n{chance.among(heads)}\r\n"
+    return Crafted(family, head.encode() + chance.among(tails), whole=False)
 
 
-def _no_http(random: Random, family: str, width: int) -> Crafted:
+def _no_http(chance: Chance, family: str, width: int) -> Crafted:
     lines = [
         b"GET /\r\n\r\n",
         b"\r\n\r\n",
@@ -223,21 +246,21 @@ def _no_http(random: Random, family: str, width: int) -> Crafted:
         b"GET / HTTP/1.1\n\n",
     ]
     lines += [
-        b"\x16\x03\x01\x02\x00\x01\x00" + random.randbytes(100),
+        b"\x16\x03\x01\x02\x00\x01\x00" + chance.content(100),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x00" * 50,
     ]
     lines += [
-        random.randbytes(random.choice([1, 100, 5000])),
+        chance.content(chance.among([1, 100, 5000])),
         b"GET / HTTP/1.1\r\nHost",
         b"A" * 20_000,
         b"GET http://x/ ",
     ]
     lines += [b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", b"GET / HTTP/1.1\r\n: x\r\n\r\n", b"\xffGET / HTTP/1.1\r\n\r\n"]
-    return Crafted(family, random.choice(lines), whole=False)
+    return Crafted(family, chance.among(lines), whole=False)
 
 
-FAMILIES: dict[str, Callable[[Random, str, int], Crafted]] = {
+FAMILIES: dict[str, Callable[[Chance, str, int], Crafted]] = {
     "JSON with wrong values": _json_values,
     "JSON with impossible numbers": _json_numbers,
     "JSON of a wrong shape": _json_shapes,

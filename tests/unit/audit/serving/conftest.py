@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
@@ -44,11 +44,11 @@ def server_spec(*command):
 @pytest.fixture
 def subject(tmp_path):
     """Give forty questions and their answers; the weights are only bytes."""
-    chance = random.Random(5)
+    chance = np.random.default_rng(5)
     folder = tmp_path / "release"
     folder.mkdir()
     weights = folder / "w.safetensors"
-    weights.write_bytes(chance.randbytes(2000))
+    weights.write_bytes(chance.bytes(2000))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     (folder / "w.json").write_text(json.dumps({"sha256": digest}), encoding="utf-8")
     return Subject(
@@ -56,7 +56,7 @@ def subject(tmp_path):
         root=tmp_path,
         weights=weights,
         sha256=digest,
-        bodies=tuple(pixels_body([round(chance.random(), 3) for _ in range(WIDTH)]) for _ in range(QUESTIONS)),
+        bodies=tuple(pixels_body(row) for row in chance.random((QUESTIONS, WIDTH)).round(3).tolist()),
         expected=tuple((index % 3, (0.2, 0.3, 0.5)) for index in range(QUESTIONS)),
         width=WIDTH,
     )
