@@ -26,6 +26,7 @@ from audit.requirements import (
     InversionRequirement,
     ReferenceNetworks,
     Requirement,
+    ServerSpec,
     TargetControl,
     TargetName,
     TrainingDataRequirement,
@@ -102,6 +103,7 @@ class Policy(Record):
     trainer: Function | None = None
     target: TargetName
     targets: Annotated[dict[TargetName, TargetSpec], Field(min_length=1)]
+    server: ServerSpec | None = None
     requirements: Annotated[tuple[Requirement, ...], Field(min_length=1)]
     exhibits: Exhibits = Exhibits()
 

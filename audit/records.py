@@ -36,6 +36,7 @@ class Family(StrEnum):
     ARTIFACT = "artifact"
     STATIC = "static"
     DEPENDENCY = "dependency"
+    SERVING = "serving"
     REGISTER = "register"
 
 

@@ -213,6 +213,7 @@ class AuditRun:
         Returns:
             Where ``report.html`` lies, relative to the repository where it is inside; None if there is none.
         """
+        self.session.lasting.close()
         if self.folder is None:
             return None
         page = self.folder / "report.html"

@@ -16,6 +16,7 @@ from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
 from audit.dependencies.advisories import Snapshot
 from audit.errors import IntegrityError, TargetError
+from audit.lasting import Lasting
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
 from audit.outcome import Outcome
@@ -70,6 +71,7 @@ class AuditSession:
     _detected: dict[str, Detection] = field(default_factory=dict)
     attacked: list[tuple[str, ThreatModel, Outcome]] = field(default_factory=list)
     poisonings: list[dict[str, Any]] = field(default_factory=list)
+    lasting: Lasting = field(default_factory=Lasting)
     trainer: Trainer = field(init=False)
 
     def __post_init__(self) -> None:

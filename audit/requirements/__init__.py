@@ -1,4 +1,4 @@
-"""What a policy may require: one type a family; for poisoning, artifacts, dependencies and the register one a check."""
+"""What a policy may require: one type a family, and in most families one a check."""
 
 from audit.requirements.artifact import (
     ArtifactRequirement,
@@ -19,6 +19,7 @@ from audit.requirements.base import (
     TamperControl,
     TargetControl,
     TargetName,
+    WeakServerControl,
 )
 from audit.requirements.dependency import (
     AdvisoriesRequirement,
@@ -45,10 +46,24 @@ from audit.requirements.poisoning import (
     TriggerRequirement,
 )
 from audit.requirements.register import CoverageRequirement, DatesRequirement, RegisterControl, RegisterRequirement
+from audit.requirements.serving import (
+    AccessRequirement,
+    AgreementRequirement,
+    ExposureRequirement,
+    LogRequirement,
+    MalformedRequirement,
+    OverloadRequirement,
+    ResourceRequirement,
+    ServerSpec,
+    ServingRequirement,
+    TamperingRequirement,
+)
 
 __all__ = [
+    "AccessRequirement",
     "AdvisoriesRequirement",
     "AdvisoryWaiver",
+    "AgreementRequirement",
     "AnyAttack",
     "ArtifactRequirement",
     "BackdooredControl",
@@ -60,12 +75,16 @@ __all__ = [
     "DatesRequirement",
     "DependencyRequirement",
     "EvasionRequirement",
+    "ExposureRequirement",
     "GeneralThreat",
     "IntegrityRequirement",
     "InversionRequirement",
     "Limits",
     "LoadingRequirement",
     "LockRequirement",
+    "LogRequirement",
+    "MalformedRequirement",
+    "OverloadRequirement",
     "PackageException",
     "PayloadControl",
     "PerformanceRequirement",
@@ -75,14 +94,19 @@ __all__ = [
     "RegisterControl",
     "RegisterRequirement",
     "Requirement",
+    "ResourceRequirement",
     "SecondOpinionRequirement",
+    "ServerSpec",
+    "ServingRequirement",
     "SignatureRequirement",
     "SignedCopyControl",
     "StaticRequirement",
     "TamperControl",
+    "TamperingRequirement",
     "TargetControl",
     "TargetName",
     "TrainingDataRequirement",
     "TriggerRequirement",
+    "WeakServerControl",
     "check_budget",
 ]

@@ -91,6 +91,12 @@ class SignedCopyControl(Record):
     tamper: Literal["signed-copy"]
 
 
+class WeakServerControl(Record):
+    """A server of the audit's own with the weakness that the check looks for, which it must find."""
+
+    server: Literal["weak"]
+
+
 class GeneralThreat(Record):
     """An adversary in words."""
 

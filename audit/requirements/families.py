@@ -23,6 +23,7 @@ from audit.requirements.base import (
 from audit.requirements.dependency import DependencyRequirement
 from audit.requirements.poisoning import PoisoningRequirement
 from audit.requirements.register import AnyRegisterRequirement
+from audit.requirements.serving import ServingRequirement
 from audit.scanners import CODE_SCANNERS, CodeScanner
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ Requirement = Annotated[
     | ArtifactRequirement
     | StaticRequirement
     | DependencyRequirement
+    | ServingRequirement
     | AnyRegisterRequirement,
     Field(discriminator="family"),
 ]

@@ -33,6 +33,7 @@ REQUIRED_IDS = (
     "STAT-003",
     "DEP-001",
     "DEP-002",
+    *(f"SERV-00{number}" for number in range(1, 9)),
     "REG-001",
     "REG-002",
 )

@@ -1,0 +1,124 @@
+"""Overload: at several times the capacity every request has one answer, the right one or a refusal that says when."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from audit.errors import TargetError
+from audit.records import Probe
+from audit.requirements import OverloadRequirement
+from audit.serving import client
+from audit.serving.bench import IN_FLIGHT, Bench, Server, Tried, entries, together
+
+UNLOADED = 30  # questions one after the other, for the yardstick
+REFUSALS = (429, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a client got for one question: status, class, request id, Retry-After, seconds; status 0 for nothing."""
+
+    body: int
+    status: int
+    chosen: object
+    request_id: str | None
+    retry: str | None
+    seconds: float
+
+
+def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
+    """Measure the unloaded server, then ask from many clients without a pause.
+
+    Raises:
+        TargetError: the server did not start, or did not answer when nothing else was asked.
+    """
+    tried, bodies = Tried(), bench.subject.bodies
+    with bench.ordinary() as server:
+        alone = [_ask(server, bodies, index % len(bodies)) for index in range(max(UNLOADED, len(bodies)))]
+        right = {reply.body: reply.chosen for reply in alone if reply.status == 200}
+        if len(right) < len(bodies):
+            raise TargetError(f"unloaded, {len(right)} of {len(bodies)} questions were answered")
+        median = statistics.median(reply.seconds for reply in alone)
+        began = time.monotonic()
+        replies = [
+            reply
+            for part in together(
+                range(requirement.clients), requirement.clients, lambda one: _press(server, bodies, one, requirement)
+            )
+            for reply in part
+        ]
+        spent = time.monotonic() - began
+        logged = Counter(str(entry.get("request_id")) for entry in entries(server.log))
+    _judge(tried, replies, right, logged)
+    accepted = [reply for reply in replies if reply.status == 200]
+    refused = sum(reply.status in REFUSALS for reply in replies)
+    tried.probes.append(
+        Probe(name="the load exceeded the capacity", passed=refused > 0 and bool(accepted),
+              detail=f"{len(accepted)} answered, {refused} refused of {len(replies)}")
+    )  # fmt: skip
+    tried.n = len(replies)
+    tried.settings = {
+        "requests": len(replies),
+        "answered": len(accepted),
+        "refused": refused,
+        "dropped": sum(reply.status == 0 for reply in replies),
+        "clients": requirement.clients,
+        "in_flight": IN_FLIGHT,
+        "clients_over_places": round(requirement.clients / IN_FLIGHT, 1),
+        "seconds": round(spent, 1),
+        "unloaded_median_ms": round(1000 * median, 2),
+        "capacity_per_second": round(len(accepted) / spent, 1),
+        "offered_over_capacity": round(len(replies) / max(1, len(accepted)), 2),
+        **_multiples([reply.seconds for reply in accepted], median),
+    }
+    return tried
+
+
+def _press(server: Server, bodies: tuple[bytes, ...], one: int, requirement: OverloadRequirement) -> list[_Reply]:
+    """Ask without a pause for the time given."""
+    replies, turn, end = list[_Reply](), one, time.monotonic() + requirement.seconds
+    while time.monotonic() < end:
+        replies.append(_ask(server, bodies, turn % len(bodies)))
+        turn += 1
+        time.sleep(0 if replies[-1].status == 200 else 0.005)  # else refusals alone fill both cores
+    return replies
+
+
+def _ask(server: Server, bodies: tuple[bytes, ...], index: int) -> _Reply:
+    began = time.monotonic()
+    answer = server.predict(bodies[index], seconds=3 * client.PATIENCE)
+    seconds = time.monotonic() - began
+    if answer is None:
+        return _Reply(index, 0, None, None, None, seconds)
+    retry = answer.header("Retry-After")
+    return _Reply(index, answer.status, answer.json.get("class"), answer.request_id, retry, seconds)
+
+
+def _judge(tried: Tried, replies: list[_Reply], right: dict[int, object], logged: Counter[str]) -> None:
+    given = Counter(reply.request_id for reply in replies if reply.request_id)
+    for reply in replies:
+        if reply.status == 0:
+            tried.add("dropped", "/predict", "a connection was closed, or stayed silent, without an answer")
+        elif reply.status == 200 and reply.chosen != right[reply.body]:
+            tried.add("wrong answer", "/predict", f"image {reply.body}: {reply.chosen}, unloaded {right[reply.body]}")
+        elif reply.status in REFUSALS and not (reply.retry or "").isdecimal():
+            tried.add("no Retry-After", "/predict", f"{reply.status} without seconds in Retry-After: {reply.retry!r}")
+        elif reply.status not in (200, *REFUSALS):
+            tried.add("not refused cleanly", "/predict", f"status {reply.status}, expected 200, 429 or 503")
+        if reply.status and reply.request_id is None:
+            tried.add("no request id", "/predict", f"status {reply.status} without X-Request-Id")
+    for request_id, times in given.items():
+        if times > 1 or logged[request_id] != 1:
+            message = f"request {request_id}: {times} answers, {logged[request_id]} lines in the log, expected one each"
+            tried.add("not exactly once", "/predict", message)
+
+
+def _multiples(seconds: list[float], median: float) -> dict[str, float]:
+    """Return latencies under load as multiples of the unloaded median."""
+    if len(seconds) < 2:
+        return {}
+    cuts = statistics.quantiles(seconds, n=100)
+    return {f"latency_p{part}_multiple": round(cuts[part - 1] / median, 1) for part in (50, 95, 99)}
