@@ -91,6 +91,11 @@ class Child:
         return lines[-1][:300] if lines else "no output"
 
     @property
+    def pid(self) -> int:
+        """Return its number."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Tell whether it still runs."""
         return self._process.poll() is None
@@ -140,10 +145,15 @@ class Child:
 def running(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
     """Start a program that goes on running, in a process group of its own; it is killed at the end, whatever happens.
 
+    Where the system has ``setpriv`` (Linux), the program dies even when we are killed and can end nothing any more.
+
     Raises:
         ScannerMissing: the program does not exist.
     """
-    process = _start(command, cwd=cwd, environment=environment)
+    find_tool(command[0])
+    with_us = shutil.which("setpriv")
+    bound = [with_us, "--pdeathsig", "KILL", "--"] if with_us is not None else []
+    process = _start([*bound, *command], cwd=cwd, environment=environment)
     try:
         child = Child(process)
         try:

@@ -66,7 +66,7 @@ def serving(requirement: ServingRequirement, session: AuditSession) -> Evidence:
         try:
             tried = examined(requirement, found, shared=session.lasting.get("server", lambda: Shared(found)))
         except (TargetError, OSError, ValueError, KeyError) as error:  # no log where one was named, one of other keys
-            return Evidence(doubt=f"{type(error).__name__}: {error}", control=beside.result() if beside else control())
+            return Evidence(doubt=_reason(error), control=beside.result() if beside else control())
         shown = beside.result() if beside else control()
     return Evidence(
         measurement=measured(tried),
@@ -75,6 +75,14 @@ def serving(requirement: ServingRequirement, session: AuditSession) -> Evidence:
         control=shown,
         tables={"serving": tried.settings},
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a check broke off, without the paths that the operating system adds."""
+    if isinstance(error, TargetError):
+        return str(error)
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return f"the check broke off: {type(error).__name__}: {said}"
 
 
 def examined(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from audit.errors import ScannerFailed, ScannerMissing
 from audit.process import LONGEST_LINE, run, running
 
+ROOT = Path(__file__).parents[3]
 IGNORES = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 PARENT = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
 PARENT += "print(p.pid, flush=True); time.sleep(60)"
@@ -50,7 +54,7 @@ def test_a_program_that_does_not_end_is_ended(tmp_path):
     ids=["run", "running"],
 )
 def test_a_program_that_is_not_there_is_missing(tmp_path, start):
-    with pytest.raises(ScannerMissing, match="no-such-program: not found"):
+    with pytest.raises(ScannerMissing, match=r"no-such-program: .*not found"):
         start(["no-such-program"], cwd=tmp_path)
 
 
@@ -102,6 +106,17 @@ def test_what_it_started_is_killed_with_it(tmp_path):
     with running(program(PARENT), cwd=tmp_path) as child:
         grandchild = int(child.first_line(30))
     assert gone(grandchild)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, which Linux has")
+def test_it_dies_with_us_when_we_are_killed(tmp_path):
+    text = "import sys, time; from pathlib import Path; from audit.process import running\n"
+    text += "with running([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'], "
+    text += "cwd=Path.cwd()) as child:\n  print(child.first_line(30), flush=True); time.sleep(60)"
+    with running(program(text), cwd=ROOT) as harness:
+        child = int(harness.first_line(30))
+        os.kill(harness.pid, signal.SIGKILL)
+        assert gone(child)
 
 
 def test_endless_complaints_do_not_stop_it_and_are_not_all_kept(tmp_path):

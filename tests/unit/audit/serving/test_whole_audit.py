@@ -82,6 +82,18 @@ def test_a_server_that_does_not_start_is_a_doubt_and_the_reason_is_told(served):
     assert verdicts["SERV-008"]["evidence"]["control"]["status"] == "NOT_MET"
 
 
+def test_a_server_without_a_log_is_a_doubt_without_paths_of_this_machine(served):
+    count = {"metric": "findings", "at_most": 0}
+    stated = requirement("SERV-004", "serving", count, check="tampering", control={"server": "weak"})
+    served.policy["requirements"].insert(0, stated)
+    served.policy["server"]["command"] = [
+        *(word if word != "{log}" else "{log}.elsewhere" for word in served.policy["server"]["command"]),
+    ]
+    code, verdicts = audited(served, "SERV-004")
+    assert (code, verdicts["SERV-004"]["status"]) == (10, "INCONCLUSIVE")
+    assert verdicts["SERV-004"]["reason"] == "the check broke off: FileNotFoundError: No such file or directory"
+
+
 def test_without_a_command_nothing_was_examined(served):
     del served.policy["server"]
     code, verdicts = audited(served, "SERV-008")
