@@ -63,8 +63,12 @@ class Settings:
             [f"--advisories {Path(self.advisories).name if outside else self.advisories}"] if self.advisories else []
         )
         words += [f"--device {self.device}"] if self.device != "auto" else []
-        flags = {"offline": self.offline, "allow-incomplete": self.allow_incomplete, "retrain": self.retrain}
-        flags |= {"exhaustive": self.exhaustive}
+        flags = {
+            "offline": self.offline,
+            "allow-incomplete": self.allow_incomplete,
+            "retrain": self.retrain,
+            "exhaustive": self.exhaustive,
+        }
         words += [" ".join(["--block-not-run", *self.block])] if self.block is not None else []
         return " ".join(words + [f"--{name}" for name, given in flags.items() if given])
 

@@ -42,8 +42,7 @@ def loading(requirement: LoadingRequirement, session: AuditSession) -> Evidence:
     try:
         weights = session.weights(session.target_name)
     except IntegrityError as error:  # its signature is broken
-        refused = _finding("signature", str(session.spec(session.target_name).weights), str(error))
-        return Evidence(measurement=count([refused], 1), findings=(refused,), control=payload_control())
+        return _unsigned(session, error, payload_control())
     if weights is None:
         return Evidence(not_run=f"target {session.target_name} has no weight file to examine")
     own = weight_findings(weights.path, weights.sha256, weights.path.name, load_weights)
@@ -89,9 +88,14 @@ def signed(requirement: SignatureRequirement, session: AuditSession) -> Evidence
     except TargetError as error:
         return Evidence(not_run=str(error), control=control)
     except IntegrityError as error:
-        broken = _finding("signature", str(spec.weights), str(error))
-        return Evidence(measurement=count([broken], 1), findings=(broken,), control=control)
+        return _unsigned(session, error, control)
     return Evidence(measurement=count([], len(files), key=spec.public_key, files=sorted(files)), control=control)
+
+
+def _unsigned(session: AuditSession, error: IntegrityError, control: ControlResult) -> Evidence:
+    """Return the evidence of a broken signature: one finding, at the target's weight file."""
+    broken = _finding("signature", str(session.spec(session.target_name).weights), str(error))
+    return Evidence(measurement=count([broken], 1), findings=(broken,), control=control)
 
 
 def weight_findings(path: Path, sha256: str | None, shown: str, load: Loader) -> list[Finding]:

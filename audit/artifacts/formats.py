@@ -7,6 +7,7 @@ from audit.artifacts.opcodes import is_pickle
 ZIP = b"PK\x03\x04"
 # before torch 1.6: five pickles in a row (magic number, protocol, system, the state dict, keys), then the raw tensors
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+STATE_DICTS = (ZIP, LEGACY)
 _TAR, _TAR_AT = b"ustar", 257
 _BEGINNINGS = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them, which may hold code in Lambda layers"),
@@ -30,13 +31,15 @@ _BEGINNINGS = (
 
 def refused_kind(content: bytes) -> str | None:
     """Return what the bytes are, in words, when they are a known kind that is never loaded; None for anything else."""
+    if content.startswith(STATE_DICTS):
+        return None
     if not content:
         return "an empty file"
     if content[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive"
     for beginning, kind in _BEGINNINGS:
-        if content.startswith(beginning) and not content.startswith((ZIP, LEGACY)):
+        if content.startswith(beginning):
             return kind
-    if is_pickle(content) and not content.startswith((ZIP, LEGACY)):
+    if is_pickle(content):
         return "a pickle, which is a program that runs when it is loaded"
     return None

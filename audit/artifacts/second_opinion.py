@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from audit.artifacts.formats import LEGACY, ZIP
+from audit.artifacts.formats import STATE_DICTS
 from audit.artifacts.opcodes import is_pickle
 from audit.artifacts.safetensors_file import looks_like
 from audit.records import Finding, Severity
@@ -65,4 +65,4 @@ def _complaint(path: Path) -> str | None:
 
 def _holds_pickles(path: Path) -> bool:
     content = path.read_bytes()
-    return content.startswith((ZIP, LEGACY)) or (not looks_like(content) and is_pickle(content))
+    return content.startswith(STATE_DICTS) or (not looks_like(content) and is_pickle(content))

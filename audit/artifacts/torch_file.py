@@ -28,7 +28,7 @@ SAFE_TORCH = Version("2.6")  # before, weights_only=True could be made to run co
 MOST_MEMBERS = 100_000
 # what torch.save puts into an archive, under one folder; whatever else lies there is not a state dict
 MEMBER = re.compile(
-    r"(?P<folder>[\w.\-]+)/(data\.pkl|data/\d{1,20}|version|byteorder|\.format_version|\.storage_alignment|"
+    r"[\w.\-]+/(data\.pkl|data/\d{1,20}|version|byteorder|\.format_version|\.storage_alignment|"
     r"\.data/serialization_id)"
 )
 _USUAL_FLAGS = 0x808  # sizes follow the data; names are UTF-8
@@ -45,9 +45,11 @@ def load_state_dict(content: bytes, name: str) -> dict[str, Tensor]:
     Raises:
         IntegrityError: it holds anything but tensors, or could not be loaded within the child's limits.
     """
-    own = content if content.startswith(LEGACY) else _packed_anew(content, name)
     if content.startswith(LEGACY):
         _deny(name, refusals(content, LEGACY_PICKLES))
+        own = content
+    else:
+        own = _packed_anew(content, name)
     if Version(version("torch")) < SAFE_TORCH:
         raise IntegrityError(f"{name}: a pickle needs torch >= {SAFE_TORCH} (CVE-2025-32434), got {version('torch')}")
     with tempfile.TemporaryDirectory() as folder:

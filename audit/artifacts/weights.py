@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from audit.artifacts import safetensors_file, torch_file
-from audit.artifacts.formats import LEGACY, ZIP, refused_kind
+from audit.artifacts.formats import STATE_DICTS, refused_kind
 from audit.errors import IntegrityError
 
 MOST_BYTES = 8 * 2**30
@@ -40,7 +40,7 @@ def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
             f"{path.name}: expected safetensors or a torch state dict, got {kind}; pickles and archives are never "
             "loaded: save the weights again with safetensors.torch.save_file(network.state_dict(), ...)"
         )
-    if content.startswith((ZIP, LEGACY)):
+    if content.startswith(STATE_DICTS):
         return torch_file.load_state_dict(content, path.name)
     return safetensors_file.parse(content, path.name)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -276,7 +276,7 @@ def weak_subject(subject: Subject, weak: str, folder: Path) -> Subject:
         verify_log=(*program, "verify-log", "{log}"),
         start_seconds=30,
     )
-    return Subject(spec, subject.root, subject.weights, subject.sha256, subject.bodies, subject.expected, subject.width)
+    return replace(subject, spec=spec)
 
 
 def together(things: Sequence[Thing], threads: int, do: Callable[[Thing], Made]) -> list[Made]:
