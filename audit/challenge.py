@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -71,7 +72,7 @@ class Challenges:
     """What the challengers found: probes, each one's outcome, and those that broke a sample that stood."""
 
     probes: tuple[Probe, ...] = ()
-    outcomes: tuple[tuple[str, Outcome], ...] = ()
+    outcomes: tuple[tuple[Challenger, Outcome], ...] = ()
     breakers: tuple[Challenger, ...] = ()
 
 
@@ -90,19 +91,26 @@ def challenge(laboratory: Laboratory, subject: Subject, samples: Samples, surrog
     few = samples.at(slice(0, min(BELIEVED_FROM, len(subject.outcome))))
     standing = reference = subject.outcome.standing[: len(few)]
     probes, outcomes, breakers = [], [], []
-    for one in _challengers(subject, surrogate):
+    challengers = list(_challengers(subject, surrogate))
+    grows = subject.threat_model.knowledge is Knowledge.WHITE_BOX
+    laboratory.clean_logits(subject.target, few)  # once, not once in each process
+    laboratory.workers.side_by_side(
+        [partial(_run, laboratory, subject, one, few) for one in challengers]
+        + [partial(_grown, laboratory, subject, few, size) for size in (_sizes(subject) if grows else ())]
+    )
+    for one in challengers:
         found = _run(laboratory, subject, one, few)
         probes.append(_compare(one.name, reference, found.standing))
-        outcomes.append((f"probe: {one.name}", found))
+        outcomes.append((one, found))
         if one.name in MORE_OF_THE_SAME:
             reference = reference & found.standing
         if bool((standing & ~found.standing).any()) and subject.attack.iterated:
             breakers.append(one)
             standing = standing & found.standing
-    if subject.threat_model.knowledge is Knowledge.WHITE_BOX:
-        probe, found = _growth(laboratory, subject, few.at(slice(0, GROWTH_SAMPLES)))
+    if grows:
+        probe, found = _growth(laboratory, subject, few)
         probes.append(probe)
-        outcomes.append(("probe: growing eps", found))
+        outcomes.append((Challenger("growing eps", _growing(subject.threat_model.eps)), found))
     return Challenges(tuple(probes), tuple(outcomes), tuple(breakers))
 
 
@@ -165,6 +173,24 @@ def _compare(name: str, standing: NDArray[np.bool_], challenged: NDArray[np.bool
     )
 
 
+def _sizes(subject: Subject) -> list[float]:
+    """Return growing eps, up to where no network can be right any more."""
+    low, high = subject.target.bounds
+    eps, half = subject.threat_model.eps, (high - low) / 2
+    largest = max(half, eps) if subject.threat_model.norm is Norm.LINF else 4 * eps
+    return sorted({eps, (eps + largest) / 2, largest})
+
+
+def _grown(laboratory: Laboratory, subject: Subject, few: Samples, size: float) -> Outcome:
+    wider = subject.threat_model.model_copy(update={"eps": size})
+    few = few.at(slice(0, GROWTH_SAMPLES))
+    return laboratory.attacked(subject.target, few, _growing(size), wider, subject.seed)
+
+
+def _growing(size: float) -> Pgd:
+    return Pgd(steps=STEPS, step_size=2.5 * size / STEPS)
+
+
 def _growth(laboratory: Laboratory, subject: Subject, few: Samples) -> tuple[Probe, Outcome]:
     """Attack at growing eps: accuracy must not rise, and must fall significantly if there is any room to.
 
@@ -174,20 +200,13 @@ def _growth(laboratory: Laboratory, subject: Subject, few: Samples) -> tuple[Pro
     Returns:
         The probe, and what the attack at eps itself came to.
     """
-    low, high = subject.target.bounds
-    threat, eps = subject.threat_model, subject.threat_model.eps
-    half = (high - low) / 2
-    largest = max(half, eps) if threat.norm is Norm.LINF else 4 * eps
-    outcomes, lines = [], []
-    for size in sorted({eps, (eps + largest) / 2, largest}):
-        wider = threat.model_copy(update={"eps": size})
-        attack = Pgd(steps=STEPS, step_size=2.5 * size / STEPS)
-        outcomes.append(laboratory.attacked(subject.target, few, attack, wider, subject.seed))
-        lines.append(f"{outcomes[-1].standing.mean():.3f} at eps {size:g}")
+    sizes = _sizes(subject)
+    outcomes = [_grown(laboratory, subject, few, size) for size in sizes]
+    lines = [f"{one.standing.mean():.3f} at eps {size:g}" for one, size in zip(outcomes, sizes, strict=True)]
     shares = [one.standing for one in outcomes]
     rising = any(_fewer(later, sooner) for sooner, later in pairwise(shares))
-    chance = max(float(np.mean(few.labels.numpy() == label)) for label in range(subject.target.classes))
-    fell = eps >= largest or float(shares[0].mean()) <= chance or _fewer(shares[0], shares[-1])
+    chance = max(float(np.mean(outcomes[0].labels == label)) for label in range(subject.target.classes))
+    fell = len(sizes) == 1 or float(shares[0].mean()) <= chance or _fewer(shares[0], shares[-1])
     probe = Probe(
         name="accuracy falls as eps grows",
         passed=not rising and fell,

@@ -1,9 +1,10 @@
-"""``python -m audit``: list, show, schema, pin, advisories; and run, which hands its options to pytest unchanged."""
+"""``python -m audit``: list, show, schema, pin, pin-references, advisories; and run, which hands its options to pytest unchanged."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from audit.errors import AuditError, DataError
 from audit.gate import ExitCode
 from audit.policy import Policy, load_policy, policy_schema
 from audit.requirements import BaseRequirement
+from audit.workers import cores
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         help="when the dump was fetched, YYYY-MM-DD, UTC",
     )
     snapshot.add_argument("--source", default="the OSV dump of PyPI", metavar="TEXT", help="where it was fetched from")
-    for verb in (listing, show, pin):
+    again = verbs.add_parser("pin-references", help="train the reference networks, and write what they contribute")
+    for verb in (listing, show, pin, again):
         verb.add_argument("--policy", default="auto", metavar="FILE", help="policy file, or auto (default)")
     return parser
 
@@ -65,6 +68,8 @@ def _answer(options: argparse.Namespace) -> str:
         return policy_schema()
     if options.verb == "pin":
         return _pin(options.policy, options.file)
+    if options.verb == "pin-references":
+        return _pin_references(options.policy)
     if options.verb == "advisories":
         return f"{advisories.make(options.dump, options.folder, options.taken, options.source).text}\n"
     policy = _policy(options.policy)
@@ -99,6 +104,23 @@ def _pin(option: str, file: Path) -> str:
     pins: dict[str, object] = {name: fingerprints.digest_of(samples) for name, samples in splits.items()}
     text: str = yaml.safe_dump({**pins, "raw_files": dict(dataset.files), "fingerprints": str(file)}, sort_keys=False)
     return text
+
+
+def _pin_references(option: str) -> str:
+    """Write the files that pin what reference networks contribute; return their names, a line each."""
+    from audit import pinning
+    from audit.run import AuditRun, Settings
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    run = AuditRun(
+        Path.cwd(), Settings(policy=option, offline=True, jobs=cores()), lambda done, total: None, nullcontext, say, str
+    )
+    try:
+        return "".join(f"{file}\n" for file in pinning.pin(run.session, say))
+    finally:
+        run.close(complete=False)
 
 
 def _line(requirement: BaseRequirement) -> str:

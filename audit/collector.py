@@ -7,7 +7,7 @@ from typing import Any
 
 from audit.gate import Circumstances, decide
 from audit.policy import Policy
-from audit.records import Evidence, Exhibit, IfNotRun, Report, Status, Verdict, Waiver
+from audit.records import Evidence, Exhibit, IfNotRun, Report, Status, Timing, TimingKind, Verdict, Waiver
 
 
 class Collector:
@@ -20,6 +20,7 @@ class Collector:
         self._verdicts: dict[str, Verdict] = {}
         self._exhibits: list[Exhibit] = []
         self._crashes: list[str] = []
+        self._timings: list[Timing] = []
         self.stride_matrix: dict[str, Any] | None = None
 
     @property
@@ -51,6 +52,16 @@ class Collector:
         """Keep an exhibit."""
         self._exhibits.append(exhibit)
 
+    def add_timing(self, name: str, kind: TimingKind, seconds: float, *, beside: bool) -> None:
+        """Keep how long something took."""
+        self._timings.append(Timing(name=name, kind=kind, seconds=round(seconds, 3), beside=beside))
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """Return what took how long: requirements in the policy's order, then exhibits."""
+        order = {name: place for place, name in enumerate(self._expected)}
+        return tuple(sorted(self._timings, key=lambda one: order.get(one.name, len(order))))
+
     def item_failed(self, requirement_id: str, reason: str) -> None:
         """Note that an item broke: doubt lowers MET to INCONCLUSIVE and leaves any other verdict alone."""
         known = self._verdicts.get(requirement_id)
@@ -76,6 +87,7 @@ class Collector:
         target: Mapping[str, Any],
         notes: Sequence[str],
         provenance: Mapping[str, Any],
+        seconds: float,
         partial: bool,
         allow_incomplete: bool,
         blocked: frozenset[str],
@@ -94,6 +106,8 @@ class Collector:
             notes=tuple(notes),
             stride_matrix=self.stride_matrix,
             provenance=dict(provenance),
+            timings=self.timings,
+            seconds=round(seconds, 3),
         )
 
 

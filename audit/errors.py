@@ -7,6 +7,7 @@
     +-- TargetError        a target cannot be built, loaded or asked
     +-- IntegrityError     bytes differ from what they are pinned to
     +-- AttackError        an attack returned something that is not its input, moved
+    +-- WorkerFailed       a piece of work broke in its own process, or that was killed
     +-- ScannerError
         +-- ScannerMissing the tool is not installed                            NOT_RUN
         +-- ScannerFailed  the tool broke or answered with nonsense              INCONCLUSIVE
@@ -41,6 +42,10 @@ class IntegrityError(AuditError):
 
 class AttackError(AuditError):
     """An attack returned something that is not a moved copy of its input."""
+
+
+class WorkerFailed(AuditError):
+    """A piece of work broke in a process of its own, or its process was killed."""
 
 
 class ScannerError(AuditError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from audit import sequential
@@ -10,7 +11,7 @@ from audit.challenge import Challenges, Subject, challenge, lost
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
 from audit.judge import compare
 from audit.loading import Samples
-from audit.measure import BLOCK
+from audit.measure import BLOCK, Shown
 from audit.outcome import Outcome, robust_accuracy
 from audit.probes import examine_target, label_leaking, untouched
 from audit.records import Evidence, Knowledge, Measurement, Probe, Status
@@ -32,14 +33,12 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     if compare(requirement.bound, measurement) is not Status.NOT_MET:
         challenges = trial.challenges(target, samples, outcome)
         outcome, measurement = trial.lowered(target, samples, outcome, challenges)
-    session.attacked.append((f"{requirement.id} {requirement.attack.name}", requirement.threat_model, outcome))
-    for name, found in challenges.outcomes:
-        session.attacked.append((f"{requirement.id} {name}", requirement.threat_model, found))
+    trial.show(outcome, challenges)
     control = requirement.control
     evidence = Evidence(
         measurement=measurement,
         meaning=_meaning(requirement),
-        probes=(*probes, *challenges.probes, untouched(target)),
+        probes=(*probes, *challenges.probes, untouched(target, outcome)),
         control=control_result(control_name(control), requirement.bound, trial.measure_control),
     )
     return evidence, outcome
@@ -90,6 +89,30 @@ class _Trial:
             **settings,
         )
 
+    def show(self, outcome: Outcome, challenges: Challenges) -> None:
+        """Keep what the target was shown, for the exhibits."""
+        name, requirement = self._session.target_name, self._requirement
+        self._session.shown.append(self._shown(outcome, f"{requirement.id} {requirement.attack.name}", name))
+        for one, found in challenges.outcomes:
+            knowledge = Knowledge.TRANSFER if one.crafted_on else requirement.threat_model.knowledge
+            self._session.shown.append(
+                Shown(
+                    f"{requirement.id} challenger: {one.name}",
+                    name,
+                    found,
+                    one.attack,
+                    requirement.threat_model.model_copy(update={"knowledge": knowledge}),
+                    one.crafted_on.name if one.crafted_on else None,
+                    challenger=True,
+                )
+            )
+
+    def _shown(self, outcome: Outcome, label: str, target: str) -> Shown:
+        requirement = self._requirement
+        return Shown(
+            label, target, outcome, requirement.attack, requirement.threat_model, crafted_on=requirement.crafted_on
+        )
+
     def probes(self, target: TorchTarget, samples: Samples, outcome: Outcome) -> tuple[Probe, ...]:
         """Return the health checks that need no further attack."""
         try:
@@ -130,6 +153,8 @@ class _Trial:
         control = self._requirement.control
         target, samples = self._session.control_target(control), self._session.samples(control.samples)
         outcome = self.attack(target, samples)
+        own = self._shown(outcome, f"{self._requirement.id} control, {self._requirement.attack.name}", target.name)
+        self._session.shown.append(replace(own, on_target=False))
         right, stand = float((outcome.before == outcome.labels).mean()), float(outcome.standing.mean())
         if right < LEAST_RIGHT or right - stand < LEAST_BROKEN * right:
             raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from audit import outcome
 from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
+from audit.measure import Shown
 from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
 from audit.repository import tracked_files
@@ -50,10 +51,12 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> E
     """Measure clean accuracy."""
     laboratory, bound = session.laboratory, requirement.bound
     measured = laboratory.clean(session.target(), session.samples(requirement.samples))
+    session.shown.append(Shown(f"{requirement.id} clean", session.target_name, measured))
     control = requirement.control
 
     def measure_control() -> Measurement:
         bad = laboratory.clean(session.control_target(control), session.samples(control.samples))
+        session.shown.append(Shown(f"{requirement.id} control, clean", control_name(control), bad, on_target=False))
         return outcome.accuracy(bad, bound)
 
     evidence = Evidence(

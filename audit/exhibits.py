@@ -49,7 +49,7 @@ class Curve(Record):
     """Accuracy against eps: one attack, several budgets, several targets.
 
     An attack that looks for the smallest perturbation (``fab-t`` with ``smallest``, ``deepfool``) runs once, at the
-    greatest eps; the others once an eps.
+    greatest eps; the others once an eps. A ``quick`` one is drawn in every audit, the others with the profile full.
     """
 
     title: Annotated[str, Field(min_length=3)]
@@ -59,6 +59,7 @@ class Curve(Record):
     eps: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=2)]
     samples: Limits = Limits()
     seed: int = 0
+    quick: bool = False
 
     @model_validator(mode="after")
     def _within_a_ball(self) -> Self:
@@ -108,7 +109,7 @@ class RuntimeCheck(Record):
 
 
 class Exhibits(Record):
-    """What the report shows beside the verdicts."""
+    """What the report shows beside the verdicts: with the profile full or ``--exhibits``, but for quick curves."""
 
     scenarios: tuple[Scenario, ...] = ()
     curves: tuple[Curve, ...] = ()

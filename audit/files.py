@@ -1,8 +1,10 @@
-"""Writing files so that a reader sees the old one, the new one or none."""
+"""Writing files so that a reader sees the old one, the new one or none, and one writer at a time."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,3 +17,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold a lock file while the span lasts; wait while another process does. A process that dies lets go of it."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: nothing is forked there, so only audits side by side could meet
+        yield
+        return
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield

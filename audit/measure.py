@@ -9,9 +9,10 @@ on with the next, and after each block one may stop.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
@@ -33,7 +34,8 @@ from audit.poisoning.triggers import Trigger
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
 from audit.store import Store
-from audit.target import Passes, TorchTarget, known
+from audit.target import PREDICT_BATCH, Passes, TorchTarget, known
+from audit.workers import Workers
 
 BLOCK, GPU_BLOCK = 100, 500  # samples of an iterated attack between two looks; a killed run loses one block at most
 ONE_STEP_BLOCK = 1000
@@ -43,19 +45,73 @@ SAME = 1e-4  # by which logits may differ then, as a share of the greatest: batc
 LIBRARIES = ("torch", "torchvision", "numpy", "adversarial-robustness-toolbox", "pillow")  # that results depend on
 Tick = Callable[[int, int], None]
 Stop = Callable[[int, int], bool]
+Stored = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a target was shown for a verdict, named: unchanged images without an attack, else what the attack left.
+
+    ``on_target`` says that the target is the audited one, ``challenger`` that the attack is no requirement's own.
+    """
+
+    label: str
+    target: str
+    outcome: Outcome
+    attack: Attack | None = None
+    threat_model: ThreatModel | None = None
+    crafted_on: str | None = None
+    on_target: bool = True
+    challenger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The (N, classes) float32 logits that a target gave, and in how many seconds."""
+
+    logits: Tensor
+    seconds: float
+
+    @classmethod
+    def by(cls, target: TorchTarget, images: Tensor) -> Answered:
+        """Ask a target."""
+        begun = time.perf_counter()
+        logits = target.all_logits(images)
+        return cls(logits, time.perf_counter() - begun)
 
 
 @dataclass(frozen=True, slots=True)
 class Laboratory:
-    """What every measurement needs besides its subject: the data's digest, the store, and where to show progress."""
+    """What every measurement needs besides its subject: the data's digest, the store, where to show progress, workers.
+
+    ``run`` marks what this run measured itself, in whatever process; the rest is from the store.
+    """
 
     data_digest: str
     store: Store
     tick: Tick
+    workers: Workers = field(default_factory=Workers)
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    _clean: dict[tuple[str, tuple[float, float], str], Answered] = field(default_factory=dict)
 
     def clean(self, target: TorchTarget, samples: Samples) -> Outcome:
         """Show unchanged images to a target."""
         return self._shown(target, samples, {"what": "clean"}, lambda: samples.images)
+
+    def clean_logits(self, target: TorchTarget, samples: Samples) -> Tensor:
+        """Return (N, classes) logits of unchanged images; the target is asked once for each batch of them."""
+        return self._answered(target, samples).logits
+
+    def _answered(self, target: TorchTarget, samples: Samples) -> Answered:
+        if target.draws > 1:  # what it draws depends on how many images it is shown at once
+            return Answered.by(target, samples.images)
+        found = []
+        for batch in samples.images.split(PREDICT_BATCH):
+            key = (target.digest, target.bounds, hashlib.sha256(batch.numpy().tobytes()).hexdigest())
+            if key not in self._clean:
+                self._clean[key] = Answered.by(target, batch)
+            found.append(self._clean[key])
+        return Answered(torch.cat([one.logits for one in found]), sum(one.seconds for one in found))
 
     def triggered(self, target: TorchTarget, samples: Samples, trigger: Trigger, placebo: int | None = None) -> Outcome:
         """Stamp a trigger, or one of its placebos, on every image."""
@@ -95,17 +151,36 @@ class Laboratory:
         """
         trial = _Trial(target, crafted_on or target, attack, threat_model, seed)
         size = ONE_STEP_BLOCK if not attack.iterated else BLOCK if target.device.type == "cpu" else GPU_BLOCK
-        blocks: list[Outcome] = []
-        for start in range(0, len(samples), size):
-            block = samples.at(slice(start, start + size))
-            key = trial.key() | self._key(target, block)
-            blocks.append(self._stored(key, target, block, trial.stages, partial(trial.run, block)))
-            done = start + len(block)
-            if not blocks[-1].from_store:
+        blocks = [samples.at(slice(start, start + size)) for start in range(0, len(samples), size)]
+        at_once = len(blocks) if stop is None else self.workers.count  # blocks after the last one needed are wasted
+        found: list[Outcome] = []
+        for place, block in enumerate(blocks):
+            if place % at_once == 0:
+                self._attack_side_by_side(trial, blocks[place : place + at_once], place * size, len(samples))
+            found.append(self._attack(trial, block))
+            done = place * size + len(block)
+            if not found[-1].from_store:
                 self.tick(done, len(samples))
-            if stop is not None and stop(sum(int(one.standing.sum()) for one in blocks), done):
+            if stop is not None and stop(sum(int(one.standing.sum()) for one in found), done):
                 break
-        return joined(blocks)
+        return joined(found)
+
+    def _attack(self, trial: _Trial, block: Samples) -> Outcome:
+        key = trial.key() | self._key(trial.target, block)
+        return self._stored(
+            key, trial.target, block, trial.stages, lambda: trial.run(block, self._answered(trial.target, block))
+        )
+
+    def _attack_side_by_side(self, trial: _Trial, blocks: Sequence[Samples], before: int, total: int) -> None:
+        """Leave the results of blocks in the store, so that asking for them one by one takes no time."""
+        missing = [block for block in blocks if not self.store.has(trial.key() | self._key(trial.target, block))]
+        for block in missing:
+            self._answered(trial.target, block)  # once, not once in each process
+        size = len(missing[0]) if missing else 0
+        self.workers.side_by_side(
+            [partial(self._attack, trial, block) for block in missing],
+            lambda done: self.tick(min(before + done * size, total), total),
+        )
 
     def kept(
         self,
@@ -113,28 +188,30 @@ class Laboratory:
         source: str,
         target: TorchTarget,
         samples: Samples,
-        compute: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        compute: Callable[[], Stored],
+    ) -> Stored:
         """Return arrays and a description computed once for the same inputs and ``source``, the file of the code.
 
-        They are computed now where nothing is stored, or the target no longer answers as it did then.
+        They are computed now where nothing is stored, or the target no longer answers as it did then; where another
+        process computes them just now, that is waited for.
         """
         code = hashlib.sha256(Path(source).read_bytes()).hexdigest()
         key = {**settings, "computed by": code, **self._key(target, samples)}
-        if (stored := self.store.get(key)) is not None and _answers_as_then(stored[0], target, samples):
-            return stored
-        arrays, description = compute()
-        arrays["clean_logits"] = target.all_logits(samples.images[:RECHECKED]).numpy()
-        self.store.put(key, arrays, description)
+        with self.store.computing(key):
+            if (stored := self.store.get(key)) is not None and _answers_as_then(stored[0], target, samples):
+                return stored
+            arrays, description = compute()
+            arrays["clean_logits"] = target.all_logits(samples.images[:RECHECKED]).numpy()
+            self.store.put(key, arrays, description)
         return arrays, description
 
     def _shown(
         self, target: TorchTarget, samples: Samples, settings: Mapping[str, Any], move: Callable[[], Tensor]
     ) -> Outcome:
-        def show() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-            moved = move()
-            clean = target.all_logits(samples.images) if moved is not samples.images else None
-            seen = _Seen.of(target, samples, moved, clean)
+        def show() -> Stored:
+            moved, clean = move(), self._answered(target, samples)
+            after = clean if moved is samples.images else Answered.by(target, moved)
+            seen = _Seen.of(samples, moved, clean, after)
             return seen.arrays(Norm.LINF), seen.describe(0.0, Passes())
 
         return self._stored({**settings, **self._key(target, samples)}, target, samples, (), show)
@@ -145,13 +222,16 @@ class Laboratory:
         target: TorchTarget,
         samples: Samples,
         stages: tuple[str, ...],
-        measure: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
+        measure: Callable[[], Stored],
     ) -> Outcome:
         stored = self.store.get(key)
-        if stored is not None and _still_holds(stored[0], target, samples):
-            return Outcome(stored[0], stored[1], from_store=True, stages=stages)
+        if stored is not None:
+            arrays, description = stored
+            ours = description.pop("run", None) == self.run
+            if ours or _still_holds(arrays, target, samples):
+                return Outcome(arrays, description, from_store=not ours, stages=stages)
         arrays, description = measure()
-        self.store.put(key, arrays, description)
+        self.store.put(key, arrays, {**description, "run": self.run})
         return Outcome(arrays, description, from_store=False, stages=stages)
 
     def _key(self, target: TorchTarget, samples: Samples) -> dict[str, Any]:
@@ -159,9 +239,9 @@ class Laboratory:
             "target": target.digest,
             "bounds": target.bounds,
             "data": self.data_digest,
-            "samples": _digest(samples),
+            "samples": samples_digest(samples),
             "code": _code_digest(),
-            "versions": {name: version(name) for name in LIBRARIES},
+            "versions": _versions(),
             "device": target.device.type,
             "dtype": "float32" if target.exact else "float32, steps in bfloat16",
         }
@@ -180,14 +260,11 @@ class _Seen:
     inference_seconds: float
 
     @classmethod
-    def of(cls, target: TorchTarget, samples: Samples, moved: Tensor, clean: Tensor | None) -> _Seen:
-        """Show images to a target; ``clean`` are the logits of the unmoved ones, None where nothing moved."""
-        begun = time.perf_counter()
-        logits = target.all_logits(moved)
-        seconds = time.perf_counter() - begun
-        clean = logits.clone() if clean is None else clean
-        broken_by = torch.where(clean.argmax(1) == samples.labels, STANDING, WRONG_BEFORE)
-        return cls(samples, moved, clean, logits, broken_by, torch.zeros_like(broken_by), seconds)
+    def of(cls, samples: Samples, moved: Tensor, clean: Answered, after: Answered) -> _Seen:
+        """Begin with what the target says of the unmoved images, and of the moved ones."""
+        broken_by = torch.where(clean.logits.argmax(1) == samples.labels, STANDING, WRONG_BEFORE)
+        steps = torch.zeros_like(broken_by)
+        return cls(samples, moved, clean.logits, after.logits.clone(), broken_by, steps, after.seconds)
 
     def arrays(self, norm: Norm) -> dict[str, NDArray[Any]]:
         labels = self.samples.labels
@@ -240,16 +317,23 @@ class _Trial:
             "seed": self.seed,
         }
 
-    def run(self, block: Samples) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Run the stages on a block, each on what still stands; what was wrong before is moved by the first only."""
+    def run(self, block: Samples, clean: Answered) -> Stored:
+        """Run the stages on a block, each on what still stands; what was wrong before is moved by the first only.
+
+        Args:
+            block: what is attacked.
+            clean: what the target says of it unmoved.
+        """
         asked, begun = self.source.passes.copy(), time.perf_counter()
-        seen = _Seen.of(self.target, block, block.images.clone(), None)
+        seen = _Seen.of(block, block.images.clone(), clean, clean)
         for place, stage in enumerate(self.attack.stages(self.target.classes)):
             rows = seen.broken_by == STANDING if place else torch.ones_like(seen.broken_by, dtype=torch.bool)
             if bool(rows.any()):
                 self._run_stage(place, stage, seen, torch.nonzero(rows).flatten())
         attack_seconds = time.perf_counter() - begun
-        return seen.arrays(self.threat_model.norm), seen.describe(attack_seconds, self.source.passes.since(asked))
+        untouched = self.target.unchanged() and self.source.unchanged()
+        description = seen.describe(attack_seconds, self.source.passes.since(asked)) | {"untouched": untouched}
+        return seen.arrays(self.threat_model.norm), description
 
     def _run_stage(self, place: int, stage: Attack, seen: _Seen, rows: Tensor) -> None:
         chosen = seen.samples.at(rows)
@@ -291,7 +375,8 @@ def _answers_as_then(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, sa
     return bool(np.abs(now - then)[finite].max(initial=0.0) <= SAME * max(1.0, np.abs(then)[finite].max(initial=0.0)))
 
 
-def _digest(samples: Samples) -> str:
+def samples_digest(samples: Samples) -> str:
+    """Return the SHA-256 of images, labels and places."""
     digest = hashlib.sha256(samples.images.numpy().tobytes())
     digest.update(samples.labels.numpy().tobytes())
     digest.update(samples.index.numpy().tobytes())
@@ -300,7 +385,12 @@ def _digest(samples: Samples) -> str:
 
 def _seed(seed: int, place: int, samples: Samples) -> int:
     """Return a seed that depends on nothing but the attack's seed, the stage and the samples."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {place} {_digest(samples)}".encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed} {place} {samples_digest(samples)}".encode()).digest()[:7], "big")
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
 
 
 @cache

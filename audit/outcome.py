@@ -171,4 +171,6 @@ def _proportion(
 
 
 def _total(name: str, values: Sequence[Any]) -> Any:
+    if name == "untouched":
+        return all(values)
     return min(values) if name == "measured_at" else round(sum(values), 4)

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
+from audit.durations import WORTH_TELLING_SECONDS, spoken
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
 from audit.outcome import Outcome
-from audit.records import Evidence, Exhibit, Family, IfNotRun, Profile, Report, Status, Verdict
+from audit.records import Evidence, Exhibit, Family, IfNotRun, Profile, Report, Status, TimingKind, Verdict
 from audit.report import as_html
-from audit.requirements import BaseRequirement
+from audit.requirements import BaseRequirement, Turn
 from audit.run import AuditRun, Settings
 from audit.session import AuditSession
 from audit.store import Arrays
 from audit.terminal import Terminal
+from audit.workers import cores
 
 RUN = pytest.StashKey[AuditRun]()
 RECORDED = pytest.StashKey[Verdict]()
@@ -42,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
     group.addoption("--retrain", action="store_true", help="train again, and compare with the released weights")
     group.addoption("--exhaustive", action="store_true", help="attack every sample, even where fewer decide")
+    group.addoption("--exhibits", action="store_true", help="draw every exhibit, whatever the profile")
+    # as pytest-xdist does: short options in lower case are pytest's own but for those that every user will look for
+    group._addoption("-j", "--jobs", type=int, default=cores(), metavar="N", help="processes; default: one a core")
     group.addoption("--report-dir", default="reports", metavar="DIR", help="where report folders are made")
 
 
@@ -53,7 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _is_audit(config):
         return
     if getattr(config.option, "numprocesses", None):
-        raise pytest.UsageError("-n: an audit runs in one process, because torch owns the cores; -n serves tests/unit")
+        raise pytest.UsageError("-n: an audit spreads its work itself, see -j; -n serves tests/unit")
+    if config.option.jobs < 1:
+        raise pytest.UsageError(f"-j: expected a number of processes, at least 1 (got {config.option.jobs})")
     terminal = Terminal(config)
     try:
         run = AuditRun(
@@ -130,7 +137,25 @@ class AuditHooks:
     def pytest_report_header(self) -> list[str]:
         """Say which policy, why, and which target, before anything runs."""
         run = self._run
-        return [f"policy: {run.choice.reason}", f"target: {run.session.target_name} on {run.device}"]
+        seconds, jobs = run.expected_seconds(), run.workers.count
+        expected = f"about {spoken(seconds)}, as last time" if seconds else "no run of this kind to go by"
+        return [
+            f"policy: {run.choice.reason}",
+            f"target: {run.session.target_name} on {run.device}, {jobs} process{'es' if jobs > 1 else ''}",
+            f"expected: {expected}",
+        ]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Start what runs beside the items."""
+        if not session.testsfailed and not session.config.option.collectonly:
+            self._run.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Say what to expect of a long step."""
+        seconds = self._run.expected_seconds(self._owners.get(nodeid, nodeid.rpartition("::")[2]))
+        if seconds is not None and seconds >= WORTH_TELLING_SECONDS:
+            self._terminal.announce(f"about {spoken(seconds)}, as last time")
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         """Leave the harness's own tests out of an audit."""
@@ -156,7 +181,7 @@ class AuditHooks:
 
     @pytest.hookimpl(trylast=True)  # after -k and -m have taken items away
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Hold every requirement to exactly one item, and let the register come last: it reads the others."""
+        """Hold every requirement to exactly one item, and let each come in its turn."""
         items[:] = [item for item in items if not _is_nothing(item)]
         counts = dict.fromkeys((one.id for one in self._run.requirements), 0)
         for item in items:
@@ -199,6 +224,7 @@ class AuditHooks:
         """Hand what an item recorded, or how it broke, to the collector."""
         collector, owner = self._run.collector, self._owners.get(report.nodeid)
         if report.when == "call":
+            self._add_timing(report, owner)
             for name, value in report.user_properties:
                 if name == "verdict":
                     collector.add_verdict(Verdict.model_validate_json(str(value)))
@@ -211,6 +237,12 @@ class AuditHooks:
             collector.exhibit_failed(report.nodeid.rpartition("::")[2], last[0])
         elif report.skipped and owner is not None:
             collector.item_skipped(owner, last[0])
+
+    def _add_timing(self, report: pytest.TestReport, owner: str | None) -> None:
+        beside = self._run.session.seconds_beside.get(owner or "")
+        name, kind = owner or report.nodeid.rpartition("::")[2], TimingKind.REQUIREMENT if owner else TimingKind.EXHIBIT
+        seconds = report.duration if beside is None else beside
+        self._run.collector.add_timing(name, kind, seconds, beside=beside is not None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -272,12 +304,10 @@ def _requirement(item: pytest.Item) -> Any:
     )
 
 
-def _turn(item: pytest.Item) -> int:
-    """Return 0 for what is judged, 1 for exhibits, 2 for the register."""
+def _turn(item: pytest.Item) -> float:
+    """Return the turn of a requirement; exhibits come before what reads the others."""
     requirement = _requirement(item)
-    if requirement is None:
-        return 1
-    return 2 if requirement.family is Family.REGISTER else 0
+    return Turn.LAST - 0.5 if requirement is None else requirement.turn
 
 
 def _is_nothing(item: pytest.Item) -> bool:
@@ -314,6 +344,8 @@ def _settings(config: pytest.Config) -> Settings:
         device=option.device,
         retrain=option.retrain,
         exhaustive=option.exhaustive,
+        exhibits=option.exhibits,
+        jobs=option.jobs,
         report_dir=Path(option.report_dir),
         advisories=option.advisories,
     )

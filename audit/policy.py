@@ -71,6 +71,11 @@ class TargetSpec(Record):
     public_key: str | None = None
     signature: str | None = None
 
+    @property
+    def trained_here(self) -> bool:
+        """Tell whether its weights come from a recipe and not from a file."""
+        return self.recipe is not None and self.weights is None
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.factory is None) == (self.wraps is None):
@@ -96,11 +101,16 @@ class TargetSpec(Record):
 
 
 class Policy(Record):
-    """One policy file, what it extends already merged in."""
+    """One policy file, what it extends already merged in.
+
+    ``trainer_digest`` is called with a recipe's name and the dataset, and says by a digest what decides the weights:
+    recipe, data and code. It tells whether what is pinned of reference networks still holds.
+    """
 
     schema_version: Literal[1]
     dataset: Function | FactoryRef
     trainer: Function | None = None
+    trainer_digest: Function | None = None
     target: TargetName
     targets: Annotated[dict[TargetName, TargetSpec], Field(min_length=1)]
     server: ServerSpec | None = None

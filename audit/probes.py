@@ -47,9 +47,9 @@ def examine_target(target: TorchTarget, samples: Samples) -> tuple[Probe, ...]:
     )
 
 
-def untouched(target: TorchTarget) -> Probe:
-    """Return whether the audit left the target as it was."""
-    same = target.unchanged()
+def untouched(target: TorchTarget, outcome: Outcome) -> Probe:
+    """Return whether the audit left the target as it was, here and in whatever process it was attacked."""
+    same = target.unchanged() and outcome.description["untouched"]
     return Probe(
         name="untouched",
         passed=same,

@@ -30,6 +30,7 @@ class Ticker:
 
     def _draw(self, done: int, total: int, terminal: TextIO) -> None:
         if self._bar is None:
+            tqdm.monitor_interval = 0  # its thread would be one too many for processes that are forked
             self._bar = tqdm(total=total, file=terminal, leave=False, desc="measuring")
         self._bar.update(done - self._bar.n)
         if done >= total:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 RequirementId = Annotated[str, Field(pattern=r"^[A-Z]{3,5}-\d{3}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -281,8 +281,24 @@ class Exhibit(Record):
     files: tuple[str, ...] = ()
 
 
+class TimingKind(StrEnum):
+    """What took the time."""
+
+    REQUIREMENT = "requirement"
+    EXHIBIT = "exhibit"
+
+
+class Timing(Record):
+    """How many seconds a requirement or an exhibit took; ``beside`` says that others were examined meanwhile."""
+
+    name: str
+    kind: TimingKind
+    seconds: Annotated[float, Field(ge=0.0)]
+    beside: bool = False
+
+
 class Report(Record):
-    """The one record that every output is rendered from."""
+    """The one record that every output is rendered from. ``seconds`` is what the whole run took."""
 
     schema_version: str = SCHEMA_VERSION
     gate: Gate
@@ -295,3 +311,5 @@ class Report(Record):
     notes: tuple[str, ...]
     stride_matrix: dict[str, Any] | None
     provenance: dict[str, Any]
+    timings: tuple[Timing, ...] = ()
+    seconds: float = 0.0

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from audit import repository, scenarios
+from audit import checks, repository, scenarios
 from audit.choose import Choice, choose
 from audit.collector import Collector
 from audit.dependencies import advisories, bom
+from audit.durations import Durations
 from audit.errors import PolicyError
 from audit.exhibits import PoisonScenario, Scenario
 from audit.judge import judge
@@ -30,27 +34,31 @@ from audit.report import as_json, as_sarif
 from audit.requirements import BaseRequirement, InversionRequirement, RegisterRequirement, TriggerRequirement
 from audit.session import AuditSession, Options, choose_device
 from audit.store import Arrays, Store
+from audit.workers import Workers
 
 WAIVERS = "policies/waivers.yaml"
 CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
 SHOWN_FINDINGS = 100
+WHOLE_RUN = "whole run"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The options of ``python -m audit run``, as pytest parsed them."""
 
-    policy: str
-    target: str | None
-    only: tuple[str, ...]
-    profile: Profile
-    offline: bool
-    allow_incomplete: bool
-    block: tuple[str, ...] | None
-    device: str
-    retrain: bool
-    exhaustive: bool
-    report_dir: Path
+    policy: str = "auto"
+    target: str | None = None
+    only: tuple[str, ...] = ()
+    profile: Profile = Profile.QUICK
+    offline: bool = False
+    allow_incomplete: bool = False
+    block: tuple[str, ...] | None = None
+    device: str = "auto"
+    retrain: bool = False
+    exhaustive: bool = False
+    exhibits: bool = False
+    jobs: int = 1
+    report_dir: Path = Path("reports")
     advisories: str | None = None
 
     def command(self, choice: Choice) -> str:
@@ -68,6 +76,7 @@ class Settings:
             "allow-incomplete": self.allow_incomplete,
             "retrain": self.retrain,
             "exhaustive": self.exhaustive,
+            "exhibits": self.exhibits,
         }
         words += [" ".join(["--block-not-run", *self.block])] if self.block is not None else []
         return " ".join(words + [f"--{name}" for name, given in flags.items() if given])
@@ -101,13 +110,19 @@ class AuditRun:
         self.requirements = tuple(one for one in policy.requirements if not settings.only or one.id in settings.only)
         self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
-        self.store = Store(Path(os.environ.get(CACHE_VARIABLE) or root / ".cache") / "results")
+        cache = Path(os.environ.get(CACHE_VARIABLE) or root / ".cache")
+        self.store = Store(cache / "results")
+        target = settings.target or policy.target
+        kind = f"{self.choice.name}, {target}, {settings.profile}, {self.device}"
+        self.durations = Durations(cache / "durations.json", kind)
+        self._begun = time.monotonic()
+        self.workers = self._workers()
         self.session = AuditSession(
             root=root,
             file=self.choice.file,
             dataset=self.choice.dataset,
             options=Options(
-                settings.target or policy.target,
+                target,
                 settings.profile,
                 self.device,
                 settings.offline,
@@ -116,7 +131,7 @@ class AuditRun:
                 self.collector.waived,
                 snapshot,
             ),
-            laboratory=Laboratory(self.choice.dataset.digest, self.store, tick),
+            laboratory=Laboratory(self.choice.dataset.digest, self.store, tick, self.workers),
             foreground=foreground,
             announce=announce,
         )
@@ -134,6 +149,20 @@ class AuditRun:
     def partial(self) -> bool:
         """Tell whether ``--only`` left requirements out."""
         return len(self.requirements) < len(self.choice.file.policy.requirements)
+
+    def start(self) -> None:
+        """Start what can be done beside the requirements that compute: training, and checks that mostly wait."""
+        if self.settings.jobs > 1 and sys.platform == "linux":
+            self.session.train_ahead(self.requirements)
+            checks.start_beside(self.requirements, self.session)
+
+    def expected_seconds(self, name: str | None = None) -> float | None:
+        """Return how long a requirement took in the last run of this kind, or without a name all of this run."""
+        if name is not None:
+            return self.durations.expected([name])
+        if self.partial:
+            return self.durations.expected([one.id for one in self.requirements])
+        return self.durations.expected([WHOLE_RUN])
 
     def open_folder(self) -> Path:
         """Create the report folder ``<utc>-<commit>`` and return it."""
@@ -191,15 +220,19 @@ class AuditRun:
                 "left_out": [
                     one.id for one in policy_file.policy.requirements if one.id not in {r.id for r in self.requirements}
                 ],
+                "exhibits_left_out": self._exhibits_left_out(),
             },
             target=self.session.describe_target(),
             notes=(*self.session.notes, *self.store.notes, *bill_notes),
+            seconds=time.monotonic() - self._begun,
             provenance=gather(self.root, self.device, settings.command(self.choice), self.started),
             partial=self.partial,
             allow_incomplete=settings.allow_incomplete,
             blocked=self.blocked,
         )
         whole = report.model_copy(update={"verdicts": tuple(self._with_findings(one) for one in report.verdicts)})
+        taken = {one.name: one.seconds for one in report.timings if not one.beside}
+        self.durations.keep(taken if self.partial else {**taken, WHOLE_RUN: report.seconds})
         report, whole = (Report.model_validate_json(self.scrub(one.model_dump_json())) for one in (report, whole))
         if self.folder is not None:
             as_json.write(report, self.folder / "audit.json")
@@ -218,6 +251,7 @@ class AuditRun:
             Where ``report.html`` lies, relative to the repository where it is inside; None if there is none.
         """
         self.session.lasting.close()
+        self.workers.close()
         if self.folder is None:
             return None
         page = self.folder / "report.html"
@@ -277,6 +311,32 @@ class AuditRun:
         self.session.weigh()
         return bom.model_bill(self.session.describe_target(), dataset.name, dataset.digest, self.collector.verdicts)
 
+    def _workers(self) -> Workers:
+        """Return the processes that compute: forked ones cannot use a GPU, nor torch's gradients where one is in use."""
+        if self.device.type != "cpu":
+            return Workers(1)
+        torch.set_num_threads(1)  # also with one process: the same operations in the same order give the same figures
+        return Workers(1 if torch.cuda.is_available() else self.settings.jobs)
+
+    @property
+    def _all_exhibits(self) -> bool:
+        return not self.partial and (self.settings.profile is Profile.FULL or self.settings.exhibits)
+
+    def _exhibits_left_out(self) -> dict[str, Any] | None:
+        """Return how many exhibits of each kind this run did not draw, and the command that does; None for none."""
+        shown = self.choice.file.policy.exhibits
+        counts = {
+            "scenarios": len(shown.scenarios),
+            "curves": sum(not one.quick for one in shown.curves),
+            "defences": len(shown.defences),
+            "poisonings": len(shown.poisonings.scenarios) if shown.poisonings else 0,
+            "run-time detections": len(shown.runtime),
+        }
+        if self._all_exhibits or self.partial or not any(counts.values()):
+            return None
+        command = replace(self.settings, exhibits=True).command(self.choice)
+        return {"counts": {kind: count for kind, count in counts.items() if count}, "command": command}
+
     def _poisonings(self) -> tuple[PoisonScenario, ...]:
         """Return the poisonings that this profile shows."""
         table = self.choice.file.policy.exhibits.poisonings
@@ -284,16 +344,17 @@ class AuditRun:
         return tuple(one for one in table.scenarios if full or one.quick) if table else ()
 
     def exhibits(self) -> dict[str, tuple[Any, ...]]:
-        """Return the exhibits of the policy by kind; none in a partial audit."""
+        """Return the exhibits of this run by kind; in a partial audit those of its requirements alone."""
         policy = self.choice.file.policy
-        shown = policy.exhibits
+        shown, everything = policy.exhibits, self._all_exhibits
         released = [name for name, spec in policy.targets.items() if spec.recipe and spec.weights]
         return {
-            "scenarios": () if self.partial else shown.scenarios,
-            "curves": () if self.partial else shown.curves,
-            "defences": () if self.partial else shown.defences,
-            "poisonings": () if self.partial else self._poisonings(),
-            "runtime": () if self.partial else shown.runtime,
+            "scenarios": shown.scenarios if everything else (),
+            "seen": () if everything or self.partial else ("what was shown for the verdicts",),
+            "curves": () if self.partial else tuple(one for one in shown.curves if everything or one.quick),
+            "defences": shown.defences if everything else (),
+            "poisonings": self._poisonings() if everything else (),
+            "runtime": shown.runtime if everything else (),
             "triggers": tuple(one for one in self.requirements if isinstance(one, TriggerRequirement)),
             "inverted": tuple(one for one in self.requirements if isinstance(one, InversionRequirement)),
             "worst": ("all attacks",) if any(one.family is Family.EVASION for one in self.requirements) else (),

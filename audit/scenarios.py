@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from audit import metrics
 from audit.attacks import Attack
 from audit.exhibits import Curve, DefenceCheck, Scenario
 from audit.loading import Samples
+from audit.measure import Shown
 from audit.outcome import Outcome, confusion_matrix, rates
 from audit.records import Exhibit, Knowledge, Norm, ThreatModel
 from audit.sequential import anytime_interval
@@ -30,21 +32,31 @@ def scenario(spec: Scenario, session: AuditSession) -> tuple[Exhibit, Outcome]:
         unbounded = target.bounds[1] - target.bounds[0]  # the budget of what keeps to no ball
         threat = ThreatModel(goal="untargeted", knowledge=knowledge, norm=spec.norm, eps=spec.eps or unbounded)
         outcome = laboratory.attacked(target, samples, spec.attack, threat, spec.seed, crafted_on=crafted_on)
-        shown = "no adversary" if spec.attack.name in ("noise", "corruption") else _shown(knowledge, spec.attack)
-        return _row(spec, outcome, shown, outcome.standing), outcome
+        row = _row(
+            spec.label, spec.target, outcome, _shown(knowledge, spec.attack), outcome.standing,
+            attack=spec.attack, norm=spec.norm, eps=spec.eps, crafted_on=spec.crafted_on,
+        )  # fmt: skip
+        return row, outcome
     if spec.trigger is not None:
         others = samples.where(samples.labels.ne(spec.target_class or 0))
         outcome = laboratory.triggered(target, others, spec.trigger)
         (rate,) = (one for one in rates(spec.target, outcome, target.classes) if one.target_class == spec.target_class)
-        return _row(spec, outcome, "trigger", outcome.after == outcome.labels, rate.value), outcome
+        right = outcome.after == outcome.labels
+        return _row(spec.label, spec.target, outcome, "trigger", right, asr=rate.value), outcome
     outcome = laboratory.clean(target, samples)
-    return _row(spec, outcome, "none", outcome.after == outcome.labels), outcome
+    return _row(spec.label, spec.target, outcome, "none", outcome.after == outcome.labels), outcome
 
 
 def curve(spec: Curve, session: AuditSession) -> Exhibit:
     """Attack several targets at several budgets."""
     samples = session.samples(spec.samples)
     lines = {}
+    sizes = [max(spec.eps)] if spec.attack.minimal else spec.eps
+    for name in spec.targets:
+        session.target(name)  # once, not once in each process
+    session.laboratory.workers.side_by_side(
+        [partial(_attacked, spec, session, name, eps, samples) for name in spec.targets for eps in sizes]
+    )
     for name in spec.targets:
         clean = session.laboratory.clean(session.target(name), samples)
         points = [_point(0.0, clean.after == clean.labels)]
@@ -94,46 +106,65 @@ def defence(spec: DefenceCheck, session: AuditSession) -> Exhibit:
     return Exhibit(kind="defence", title=spec.target, data=data)
 
 
+def seen(session: AuditSession) -> tuple[Exhibit, ...]:
+    """Return a row of the scenario table for everything that targets were shown for the verdicts, computed anyway."""
+    return tuple(_seen(one) for one in sorted(session.shown, key=lambda one: one.label))
+
+
+def _seen(one: Shown) -> Exhibit:
+    if one.attack is None or one.threat_model is None:
+        return _row(one.label, one.target, one.outcome, "none", one.outcome.after == one.outcome.labels)
+    threat = one.threat_model
+    knowledge = _shown(threat.knowledge, one.attack)
+    return _row(
+        one.label, one.target, one.outcome, knowledge, one.outcome.standing,
+        attack=one.attack, norm=threat.norm, eps=threat.eps, crafted_on=one.crafted_on,
+    )  # fmt: skip
+
+
 def worst_case(session: AuditSession) -> tuple[Exhibit, ...]:
     """Return, for each norm, how many samples stood under every attack of this run within the largest budget.
 
     A perturbation within a smaller budget lies within a larger one too. Counted are the samples that every
-    requirement's attack saw; what the probes found on some of them counts as well.
+    requirement's attack saw; what the challengers found on some of them counts as well.
     """
     found = []
     for norm in Norm:
-        attacks = [one for one in session.attacked if one[1].norm is norm]
+        attacks = [one for one in session.shown if one.on_target and one.threat_model and one.threat_model.norm is norm]
         if attacks:
             found.append(_worst(norm, attacks))
     return tuple(found)
 
 
-def _worst(norm: Norm, attacks: list[tuple[str, ThreatModel, Outcome]]) -> Exhibit:
-    shared = set.intersection(*(set(one[2].arrays["index"].tolist()) for one in attacks if "probe" not in one[0]))
-    first = attacks[0][2]
+def _worst(norm: Norm, attacks: list[Shown]) -> Exhibit:
+    shared = set.intersection(*(set(one.outcome.arrays["index"].tolist()) for one in attacks if not one.challenger))
+    first = attacks[0].outcome
     right = {int(place) for place in first.arrays["index"][first.before == first.labels]}
     standing, broken = shared & right, {"nothing: wrong already": len(shared - right)}
-    for name, _, outcome in sorted(attacks, key=lambda one: ("probe" in one[0], not _single(one[2]), one[1].eps)):
+    for one in sorted(attacks, key=lambda one: (one.challenger, len(one.outcome.stages) > 1, _eps(one))):
+        outcome = one.outcome
         fell = {int(place) for place in outcome.arrays["index"][~outcome.standing]} & standing
         stages = outcome.arrays["broken_by"]
         for index, stage in enumerate(outcome.stages):
             by = {int(place) for place in outcome.arrays["index"][stages == index]} & fell
-            label = name if len(outcome.stages) == 1 else f"{name}: {stage}"
+            label = one.label if len(outcome.stages) == 1 else f"{one.label}: {stage}"
             broken[label] = broken.get(label, 0) + len(by)
         standing -= fell
     n = len(shared)
     low, high = anytime_interval(len(standing), n, CONFIDENCE)
-    eps = max(one[1].eps for one in attacks)
+    eps = max(_eps(one) for one in attacks)
     data = {"norm": norm.value, "eps": eps, "n": n, "standing": len(standing) / n, "low": low, "high": high}
     return Exhibit(kind="worst_case", title=f"{norm.value}, eps up to {eps:g}", data={**data, "broken_first": broken})
 
 
-def _single(outcome: Outcome) -> bool:
-    return len(outcome.stages) == 1
+def _eps(one: Shown) -> float:
+    return one.threat_model.eps if one.threat_model else 0.0
 
 
 def _shown(knowledge: Knowledge, attack: Attack) -> str:
-    """Return what the attack knew: transferred, or what it needs itself."""
+    """Return what the attack knew: transferred, or what it needs itself; noise and corruption know nothing."""
+    if attack.name in ("noise", "corruption"):
+        return "no adversary"
     return knowledge.value if knowledge is Knowledge.TRANSFER else attack.knowledge.value
 
 
@@ -173,18 +204,30 @@ def gallery(title: str, outcome: Outcome, npz: str) -> Exhibit:
     return Exhibit(kind="gallery", title=title, data=data, files=(npz,))
 
 
-def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: float | None = None) -> Exhibit:
+def _row(
+    label: str,
+    target: str,
+    outcome: Outcome,
+    knowledge: str,
+    right: Any,
+    *,
+    attack: Attack | None = None,
+    norm: Norm | None = None,
+    eps: float | None = None,
+    crafted_on: str | None = None,
+    asr: float | None = None,
+) -> Exhibit:
     n = len(outcome.labels)
     low, high = metrics.proportion_interval(int(right.sum()), n, CONFIDENCE)
     seconds = outcome.description["inference_seconds"]
     loss = float(outcome.arrays["loss"].mean())
     data = {
-        "target": spec.target,
-        "attack": None if spec.attack is None else spec.attack.describe(),
-        "norm": spec.norm.value if spec.eps else None,
-        "eps": spec.eps,
+        "target": target,
+        "attack": None if attack is None else attack.describe(),
+        "norm": norm.value if norm and eps else None,
+        "eps": eps,
         "knowledge": knowledge,
-        "crafted_on": spec.crafted_on,
+        "crafted_on": crafted_on,
         "n": n,
         "accuracy": float(right.mean()),
         "low": low,
@@ -197,7 +240,7 @@ def _row(spec: Scenario, outcome: Outcome, knowledge: str, right: Any, asr: floa
         "measured_at": outcome.description["measured_at"],
         "from_store": outcome.from_store,
     }
-    return Exhibit(kind="scenario", title=spec.label, data=data)
+    return Exhibit(kind="scenario", title=label, data=data)
 
 
 def _point(eps: float, right: Any) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,18 @@ from audit.dependencies.advisories import Snapshot
 from audit.errors import IntegrityError, TargetError
 from audit.lasting import Lasting
 from audit.loading import Dataset, Samples, resolve
-from audit.measure import Laboratory
-from audit.outcome import Outcome
+from audit.measure import Laboratory, Shown
+from audit.poisoning import references
 from audit.poisoning.detectors import Detection, detected
 from audit.poisoning.plan import Poisoning
+from audit.poisoning.references import Pins, Reference
 from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
-from audit.records import Profile, ThreatModel
-from audit.requirements import BuiltinControl, Count, Limits, TargetControl
+from audit.records import Profile
+from audit.requirements import BaseRequirement, BuiltinControl, Count, Limits, ReferenceNetworks, TargetControl
 from audit.target import TorchTarget, build_target, defend, wrap_network
 from audit.trainer import Trainer, Weights, pinned
+from audit.workers import Ahead
 
 FIRST_REFERENCE = 101  # seed; the next ones follow
 PLANTED = 0.1  # share of the images that a backdoored control is fitted on
@@ -51,9 +54,9 @@ class Options:
 class AuditSession:
     """Holds what the requirements of one run share.
 
-    ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``attacked``
-    collects every attack on the audited target, named, for the worst case over all of them, ``poisonings`` what was
-    done to training data.
+    ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``shown``
+    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data. ``beside`` has the
+    processes that examine requirements beside this one, ``seconds_beside`` how long each of those took.
     """
 
     root: Path
@@ -69,7 +72,10 @@ class AuditSession:
     _failures: dict[str, str] = field(default_factory=dict)
     _samples: dict[int | None, Samples] = field(default_factory=dict)
     _detected: dict[str, Detection] = field(default_factory=dict)
-    attacked: list[tuple[str, ThreatModel, Outcome]] = field(default_factory=list)
+    _references: dict[str, Reference] = field(default_factory=dict)
+    shown: list[Shown] = field(default_factory=list)
+    beside: dict[str, Ahead] = field(default_factory=dict)
+    seconds_beside: dict[str, float] = field(default_factory=dict)
     poisonings: list[dict[str, Any]] = field(default_factory=list)
     lasting: Lasting = field(default_factory=Lasting)
     trainer: Trainer = field(init=False)
@@ -99,6 +105,36 @@ class AuditSession:
                 raise
         return self._targets[name]
 
+    def load_quietly(self) -> None:
+        """Load the audited target if it can be; whoever needs it is told why it cannot."""
+        with suppress(Exception):
+            self.target()
+
+    def train_ahead(self, requirements: Sequence[BaseRequirement]) -> None:
+        """Train what requirements will ask for in processes beside this one; asked for then, it is in the cache.
+
+        With ``--retrain`` the cache is not believed, so nothing is trained ahead.
+        """
+        workers, policy = self.laboratory.workers, self.file.policy
+        wanted = [name for one in requirements for name in one.targets if policy.targets[name].trained_here]
+        free = workers.count - 1
+        if self.options.retrain or free < 1:
+            return
+        names = list(dict.fromkeys(wanted))
+        for place in range(min(free, len(names))):
+            workers.ahead("training", partial(self._train_all, names[place::free]), computes=True)
+
+    def _train_all(self, names: Sequence[str]) -> str:
+        for name in names:
+            with suppress(Exception):  # asked for again, it is told
+                self.weights(name)
+        return ""
+
+    def prepare(self, networks: Sequence[Reference], work: Callable[[Reference], object]) -> None:
+        """Train references and show them images side by side; not with ``--retrain``, where the cache is not believed."""
+        if not self.options.retrain:
+            references.prepare(networks, work)
+
     def retrained_target(self, name: str) -> TorchTarget:
         """Return a released target with the weights that its recipe gives when it is trained again.
 
@@ -110,15 +146,49 @@ class AuditSession:
             raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
         return self._from_factory(name, self.spec(name), self.trainer.train(recipe))
 
-    def references(self, name: str, count: int) -> list[TorchTarget]:
-        """Return clean networks to compare with: the recipe of a target, trained with seeds of their own."""
-        spec, found = self.spec(name), []
-        for seed in range(FIRST_REFERENCE, FIRST_REFERENCE + count):
-            key = f"{name}, seed {seed}"
-            if key not in self._targets:
-                self._targets[key] = self._from_factory(key, spec, self.trainer.train(spec.recipe or "", seed=seed))
-            found.append(self._targets[key])
+    def references(self, named: ReferenceNetworks) -> list[Reference]:
+        """Return clean networks to compare with: pinned, or the recipe of a target, trained with seeds of their own."""
+        pins, spec, found = self._pins(named), self.spec(named.target), []
+        for seed in range(FIRST_REFERENCE, FIRST_REFERENCE + named.count):
+            key = f"{named.target}, seed {seed}"
+            if key not in self._references:
+                self._references[key] = Reference(
+                    key,
+                    self.classes(spec),
+                    self.laboratory,
+                    partial(self._reference_target, key, spec, seed),
+                    pins.of(seed) if pins else None,
+                )
+            found.append(self._references[key])
         return found
+
+    def training_digest(self, recipe: str) -> str | None:
+        """Return what the policy says decides the weights of a recipe; None where it does not say."""
+        policy = self.file.policy
+        if policy.trainer_digest is None:
+            return None
+        return str(resolve(policy.trainer_digest, "trainer_digest", self.root)(recipe, self.dataset.source))
+
+    def _pins(self, named: ReferenceNetworks) -> Pins | None:
+        """Return what is pinned of reference networks, where it holds; a note says why it does not."""
+        recipe = self.spec(named.target).recipe or ""
+        if named.pins is None or self.options.retrain or (training := self.training_digest(recipe)) is None:
+            return None
+        path = self.root / named.pins
+        why = "there is no such file"
+        if path.is_file():
+            pins = references.read(path)
+            why = references.outdated(pins, recipe, training) or ""
+            if not why:
+                return pins
+        note = f"{named.pins} is not used ({why}): the reference networks of {named.target} are trained again"
+        if note not in self.notes:
+            self.notes.append(note)
+            self.announce(note)
+        return None
+
+    def _reference_target(self, key: str, spec: TargetSpec, seed: int) -> TorchTarget:
+        return self._from_factory(key, spec, self.trainer.train(spec.recipe or "", seed=seed))
 
     def poisoned_target(self, name: str, label: str, poison: Poisoning) -> TorchTarget:
         """Return the network that a target's recipe gives on a poisoned copy of the training split."""
@@ -177,6 +247,10 @@ class AuditSession:
         if name not in self._detected:
             self._detected[name] = detected(self.laboratory, self.target(name), self.trainer.split(name))
         return self._detected[name]
+
+    def detect_side_by_side(self, *names: str) -> None:
+        """Run the detectors on the data of several targets, for what they leave in the store."""
+        self.laboratory.workers.side_by_side([partial(self.detected, name) for name in names])
 
     def control_target(self, control: TargetControl | BuiltinControl) -> TorchTarget:
         """Return the network on which the same measurement must come out NOT_MET.
@@ -246,8 +320,9 @@ class AuditSession:
         for name, spec in policy.targets.items():
             if spec.factory is not None:
                 resolve(spec.factory, f"targets.{name}.factory", self.root)
-        if policy.trainer is not None:
-            resolve(policy.trainer, "trainer", self.root)
+        for name, function in (("trainer", policy.trainer), ("trainer_digest", policy.trainer_digest)):
+            if function is not None:
+                resolve(function, name, self.root)
         self.trainer.check()
 
     def _build(self, name: str, spec: TargetSpec) -> TorchTarget:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.files import write_atomically
+from audit.files import only_one, write_atomically
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -43,6 +44,16 @@ class Store:
             path.replace(aside)
             self.notes.append(f"{aside.name}: damaged result set aside and measured again ({type(error).__name__})")
             return None
+
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Tell whether something is stored under a key; :meth:`get` tells whether it can be read."""
+        return self._path(key).is_file()
+
+    @contextmanager
+    def computing(self, key: Mapping[str, Any]) -> Iterator[None]:
+        """Let one process at a time compute what belongs under a key; the others wait, and then look again."""
+        with only_one(self._path(key).with_suffix(".lock")):
+            yield
 
     def put(self, key: Mapping[str, Any], arrays: Arrays, description: Mapping[str, Any]) -> None:
         """Write arrays and a JSON-compatible description atomically."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ class Terminal:
     """Writes to the terminal from within a captured test, and keeps this machine's paths out of what is kept."""
 
     def __init__(self, config: pytest.Config) -> None:
-        """Use the reporter and the capture manager of this pytest run."""
-        self._config = config
+        """Use the reporter and the capture manager of this pytest run; processes forked from it write nothing."""
+        self._config, self._process = config, os.getpid()
         self._ticker: Ticker | None = None
 
     def tick(self, done: int, total: int) -> None:
         """Show progress of an attack."""
+        if os.getpid() != self._process:
+            return
         if self._ticker is None:
             stream = sys.__stderr__ if sys.__stderr__ is not None and sys.__stderr__.isatty() else None
             self._ticker = Ticker(stream, self.announce)
@@ -34,7 +37,7 @@ class Terminal:
     def foreground(self) -> Iterator[None]:
         """Let output through while the span lasts."""
         manager = self._config.pluginmanager.getplugin("capturemanager")
-        if manager is None:
+        if manager is None or os.getpid() != self._process:
             yield
             return
         with manager.global_and_fixture_disabled():
@@ -48,6 +51,8 @@ class Terminal:
     def write(self, line: str) -> None:
         """Write a line of its own."""
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if os.getpid() != self._process:
+            return
         if isinstance(reporter, TerminalReporter):
             reporter.ensure_newline()
             reporter.write_line(line)

@@ -14,6 +14,8 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +75,25 @@ def obtain(
     chosen = training.device_for(device)
     address = content_address(plan, dataset, chosen)
     folder = cache_root() / "weights" / f"{plan.dataset}-{plan.name}-{address[:16]}"
+    with _alone(folder):  # whoever wants the same weights meanwhile waits, and finds them in the cache
+        return _obtain(plan, dataset, chosen, address, folder, retrain=retrain)
+
+
+def training_digest(recipe: str, dataset: Dataset) -> str:
+    """Return the SHA-256 of what decides the weights but for arithmetic and seed: recipe, data and code.
+
+    Raises:
+        RecipeError: no such recipe for this dataset.
+    """
+    plan = recipes.find(recipe, dataset.name).config()
+    del plan["seed"]
+    parts = {"recipe": plan, "data": dataset.digest, "code": code_digest()}
+    return f"sha256:{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"
+
+
+def _obtain(
+    plan: Recipe, dataset: Dataset, chosen: torch.device, address: str, folder: Path, *, retrain: bool
+) -> Trained:
     path = folder / "weights.safetensors"
     notes: tuple[str, ...] = ()
     if path.is_file() and not retrain:
@@ -115,6 +136,20 @@ def code_digest() -> str:
                 node.body = node.body[1:] or [ast.Pass()]
         digest.update(ast.unparse(tree).encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder of the cache while the span lasts; a process that dies lets go of it."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _train(recipe: Recipe, dataset: Dataset, device: torch.device, path: Path) -> tuple[Checkpoint, float, str]:

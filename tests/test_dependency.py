@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit.dependencies.examine import dependency
+from audit.checks import examine
 
 
 @pytest.mark.requirements("dependency")
 def test_environment_is_the_locked_one_and_has_no_known_vulnerability(requirement, audit, record):
     """Every third-party package was really looked up, none has an advisory, all are locked: what the policy checks."""
-    record(dependency(requirement, audit))
+    record(*examine(requirement, audit))

@@ -15,6 +15,13 @@ def test_scenario_is_shown(shown, audit, exhibit):
     exhibit(*scenarios.scenario(shown, audit))
 
 
+@pytest.mark.exhibits("seen")
+def test_what_was_shown_for_the_verdicts_is_shown(shown, audit, exhibit):
+    """A row of the scenario table for every attack that a requirement ran, the control's included."""
+    for one in scenarios.seen(audit):
+        exhibit(one)
+
+
 @pytest.mark.exhibits("curves")
 def test_curve_is_shown(shown, audit, exhibit):
     """One plot of accuracy against eps."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit import examine
+from audit.checks import examine
 
 
 @pytest.mark.requirements("performance")
 def test_clean_accuracy_keeps_its_floor(requirement, audit, record):
     """On unchanged images the target is right often enough to be of use."""
-    record(*examine.performance(requirement, audit))
+    record(*examine(requirement, audit))

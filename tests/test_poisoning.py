@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit.poisoning.examine import poisoning
+from audit.checks import examine
 
 
 @pytest.mark.requirements("poisoning")
 def test_no_poison_and_no_backdoor_is_found(requirement, audit, record):
     """Known triggers, unknown triggers, training data, the cure, the data's integrity: whatever the policy checks."""
-    record(*poisoning(requirement, audit))
+    record(*examine(requirement, audit))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit.serving.examine import serving
+from audit.checks import examine
 
 
 @pytest.mark.requirements("serving")
 def test_served_model_withstands_its_clients(requirement, audit, record):
     """A real server process keeps answering rightly, tells nothing of its inside and loses no record."""
-    record(serving(requirement, audit))
+    record(*examine(requirement, audit))

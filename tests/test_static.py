@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from audit import examine
+from audit.checks import examine
 
 
 @pytest.mark.requirements("static")
 def test_source_has_no_findings(requirement, audit, record):
     """A scanner that read every tracked Python file finds nothing."""
-    record(examine.static(requirement, audit))
+    record(*examine(requirement, audit))

@@ -150,6 +150,8 @@ def ascend(
         spent: steps that earlier runs took, for the record.
         generator: draws the start.
     """
+    from audit.attacks.search import in_float32
+
     if not len(search):
         return
     state = _start(search, loss, wanted, spent, generator)
@@ -158,7 +160,7 @@ def ascend(
         if not len(search):
             return
         state.previous, state.moved = state.moved, _step(search, state, first=step == 1)
-        _evaluate(search, state, loss, spent + step, last=step == steps)
+        _evaluate(search, state, loss, spent + step, exact=in_float32(step, steps), last=step == steps)
         if step in periods:
             _adapt(state, step - last)
             last = step
@@ -201,7 +203,13 @@ def _step(search: Search, state: _State, *, first: bool) -> Tensor:
 
 
 def _evaluate(
-    search: Search, state: _State, loss: Callable[[Tensor, Tensor, Tensor], Tensor], spent: int, *, last: bool
+    search: Search,
+    state: _State,
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    spent: int,
+    *,
+    exact: bool,
+    last: bool,
 ) -> None:
     import torch
 
@@ -212,7 +220,7 @@ def _evaluate(
             state.keep(search.look(state.moved, search.target.step_logits(state.moved), spent))
         return
     logits, losses, state.slope = gradient(
-        search.target, state.moved, lambda logits: loss(logits, search.y, state.wanted)
+        search.target, state.moved, lambda logits: loss(logits, search.y, state.wanted), exact=exact
     )
     better = losses > state.best_loss
     chosen = better.view(-1, 1, 1, 1)

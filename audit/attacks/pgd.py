@@ -50,13 +50,16 @@ class Pgd(Attack):
         import torch
         from torch.nn import functional
 
-        from audit.attacks.search import direction, gradient, random_start, select
+        from audit.attacks.search import direction, gradient, in_float32, random_start, select
 
         target = search.target
         moved = random_start(search, generator) if self.random_start else search.x
         for step in range(self.steps):
             logits, _, slope = gradient(
-                target, moved, lambda logits: functional.cross_entropy(logits, search.y, reduction="none")
+                target,
+                moved,
+                lambda logits: functional.cross_entropy(logits, search.y, reduction="none"),
+                exact=in_float32(step, self.steps),
             )
             moved, slope = select(search.look(moved, logits, spent + step), moved, slope)
             if not len(search):

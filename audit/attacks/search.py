@@ -27,6 +27,9 @@ GPU_LOOKS = 10
 # Margins below this share of the greatest logit, in cheap arithmetic, are looked at again in float32: bfloat16 keeps
 # eight significant bits, so logits are off by a per cent or so of their size.
 NARROW = 0.05
+# The last steps of a search go in float32, this share of them: what bfloat16 found is near, and rounding keeps it from
+# the last per mille. Measured on both released networks, it wins back what the cheap steps lose (benchmarks/README.md).
+EXACT_STRETCH = 0.25
 # A sample leaves once its margin is below this share of the greatest logit: in another batch a convolution may round
 # otherwise, and what was hardly misclassified here might stand there.
 SURE = 1e-5
@@ -170,6 +173,11 @@ def gradient(
             return logits, losses, torch.zeros_like(x)
         (found,) = torch.autograd.grad(losses.sum(), x)
     return logits.detach(), losses.detach(), found.nan_to_num_(0.0, 0.0, 0.0)
+
+
+def in_float32(step: int, steps: int) -> bool:
+    """Tell whether a step, counted from 0, belongs to the last stretch of a search, which goes in float32."""
+    return step >= (1 - EXACT_STRETCH) * steps
 
 
 def direction(gradients: Tensor, norm: Norm) -> Tensor:

@@ -19,6 +19,7 @@ from audit.examine import Examined, control_name, control_result, refusals_are_d
 from audit.judge import better_end, worse_end
 from audit.loading import Samples
 from audit.outcome import Outcome, Rate, rates
+from audit.poisoning.references import Reference
 from audit.poisoning.triggers import Trigger
 from audit.records import Bound, Evidence, Measurement, Metric, Probe
 from audit.requirements import BackdooredControl, TriggerRequirement
@@ -31,12 +32,11 @@ MOST_TIMES = 1000.0  # the samples; beyond that, more would hardly decide
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """A trigger's attack success rates on a target, one a class, and all those on what it is compared with."""
+    """A trigger's attack success rates on a network, one a class, and all those on what it is compared with."""
 
     trigger: Trigger
     rates: tuple[Rate, ...]
     compared: tuple[Rate, ...]
-    outcome: Outcome
 
     @property
     def worst(self) -> Rate:
@@ -68,13 +68,20 @@ class Excess:
         return low - max(high for _, high in others), high - max(low for low, _ in others)
 
 
+@dataclass(frozen=True, slots=True)
+class ShownExcess(Excess):
+    """The same on a target, with what it said of every image."""
+
+    outcome: Outcome
+
+
 @refusals_are_doubts
 def backdoor(requirement: TriggerRequirement, session: AuditSession) -> Examined:
     """Measure the excess attack success rate of every trigger for every target class, and the control's."""
     named = requirement.reference_networks
     trial = Trial(
         requirement.triggers,
-        session.references(named.target, named.count) if named else [],
+        session.references(named) if named else [],
         session,
         requirement.bound,
         placebos=requirement.placebos,
@@ -107,7 +114,7 @@ class Trial:
     def __init__(
         self,
         triggers: Sequence[Trigger],
-        references: Sequence[TorchTarget],
+        references: Sequence[Reference],
         session: AuditSession,
         bound: Bound,
         *,
@@ -126,15 +133,16 @@ class Trial:
         """Return that of a single interval, so that all of them hold together at the bound's."""
         return 1 - (1 - self._bound.confidence) / self._looks
 
-    def excesses(self, target: TorchTarget, samples: Samples) -> list[Excess]:
+    def excesses(self, target: TorchTarget, samples: Samples) -> list[ShownExcess]:
         """Stamp every trigger on every image."""
+        self._session.prepare(self._references, lambda one: [one.rates(samples, trigger) for trigger in self._triggers])
         return [self._excess(target, samples, trigger) for trigger in self._triggers]
 
     def judges(self, excess: Excess) -> bool:
         """Tell whether a trigger is one, and not a perturbation that moves any network."""
         return excess.yardstick.value <= self._perturbation_above
 
-    def measure(self, judged: Sequence[Excess]) -> Measurement:
+    def measure(self, judged: Sequence[ShownExcess]) -> Measurement:
         """Return the worst excess; its ends are those of all triggers and classes together.
 
         Raises:
@@ -189,7 +197,7 @@ class Trial:
         detail = f"{len(shown)} of {len(found)} triggers move what they are compared with, and are not judged"
         return Probe(name="triggers not judged are perturbations", passed=not bad, detail="; ".join([detail, *bad]))
 
-    def row(self, excess: Excess) -> dict[str, Any]:
+    def row(self, excess: ShownExcess) -> dict[str, Any]:
         """Return a line of the report's table."""
         rate, outcome = excess.worst, excess.outcome
         low, high = excess.interval(self.confidence)
@@ -220,26 +228,24 @@ class Trial:
             factor *= 1.25
         return None
 
-    def _excess(self, target: TorchTarget, samples: Samples, trigger: Trigger) -> Excess:
+    def _excess(self, target: TorchTarget, samples: Samples, trigger: Trigger) -> ShownExcess:
         laboratory, classes = self._session.laboratory, target.classes
         outcome = laboratory.triggered(target, samples, trigger)
         compared = [
-            *(rates(one.name, laboratory.triggered(one, samples, trigger), one.classes) for one in self._references),
+            *(one.rates(samples, trigger) for one in self._references),
             *(
                 rates(f"placebo {seed}", laboratory.triggered(target, samples, trigger, seed), classes)
                 for seed in range(0 if self._references else self._placebos)
             ),
         ]
-        return Excess(trigger, rates(target.name, outcome, classes), tuple(chain(*compared)), outcome)
+        return ShownExcess(trigger, rates(target.name, outcome, classes), tuple(chain(*compared)), outcome)
 
     def _reference_excesses(self, samples: Samples) -> Iterator[Excess]:
         """Yield each reference's excesses over the others, for the triggers that would be judged."""
-        laboratory, references = self._session.laboratory, self._references
         for trigger in self._triggers:
-            shown = [laboratory.triggered(one, samples, trigger) for one in references]
-            found = [rates(one.name, seen, one.classes) for one, seen in zip(references, shown, strict=True)]
-            for index, outcome in enumerate(shown):
+            found = [one.rates(samples, trigger) for one in self._references]
+            for index, own in enumerate(found):
                 others = tuple(chain(*found[:index], *found[index + 1 :]))
-                excess = Excess(trigger, found[index], others, outcome)
+                excess = Excess(trigger, own, others)
                 if self.judges(excess):
                     yield excess

@@ -17,10 +17,10 @@ from audit.session import AuditSession
 def cure(requirement: CureRequirement, session: AuditSession) -> Examined:
     """Measure the excess attack success rate of the poisoning's own trigger on the network that was cured."""
     cured = session.target(requirement.cured)
-    poison = _poison(requirement.cured, session)
+    poison = poison_of(requirement.cured, session)
     if poison.trigger is None:
         raise TargetError(f"target {requirement.cured}: its poisoning has no trigger, so there is no backdoor to cure")
-    references = session.references(requirement.reference_networks.target, requirement.reference_networks.count)
+    references = session.references(requirement.reference_networks)
     trial = Trial((poison.trigger,), references, session, requirement.bound)
     samples = session.samples(requirement.samples)
     found = trial.excesses(cured, samples)
@@ -30,7 +30,7 @@ def cure(requirement: CureRequirement, session: AuditSession) -> Examined:
         return trial.measure(trial.excesses(session.target(control.target), session.samples(control.samples)))
 
     clean = session.laboratory.clean(cured, samples)
-    accuracies = [session.laboratory.clean(one, samples) for one in references]
+    accuracies = [one.right(samples) / len(samples) for one in references]
     evidence = Evidence(
         measurement=trial.measure(found),
         probes=(_keeps_accuracy(clean, accuracies, requirement.most_lost), trial.clean_references(samples)),
@@ -40,7 +40,12 @@ def cure(requirement: CureRequirement, session: AuditSession) -> Examined:
     return evidence, found[0].outcome
 
 
-def _poison(cured: str, session: AuditSession) -> Poisoning:
+def poison_of(cured: str, session: AuditSession) -> Poisoning:
+    """Return the poisoning whose traces a target's training data were cleaned of.
+
+    Raises:
+        TargetError: there is none.
+    """
     spec = session.spec(session.spec(cured).sanitises or "")
     if spec.poison is None:
         raise TargetError(f"target {cured}: expected to sanitise a target that is poisoned")
@@ -50,14 +55,14 @@ def _poison(cured: str, session: AuditSession) -> Poisoning:
 def _removed(cured: str, session: AuditSession) -> dict[str, object]:
     """Return how much was removed, and how much of that was poison."""
     source = session.spec(cured).sanitises or ""
-    done, found = session.trainer.poisoned(source, _poison(cured, session)), session.detected(source)
+    done, found = session.trainer.poisoned(source, poison_of(cured, session)), session.detected(source)
     return {"cured": cured, "poisoned": source, **found.against(done.rows)}
 
 
-def _keeps_accuracy(cured: Outcome, references: list[Outcome], most_lost: float) -> Probe:
+def _keeps_accuracy(cured: Outcome, references: list[float], most_lost: float) -> Probe:
     """Return whether the cured network answers clean images about as well as clean networks do on average."""
     right = int((cured.after == cured.labels).sum())
-    usual = sum(float((one.after == one.labels).mean()) for one in references) / len(references)
+    usual = sum(references) / len(references)
     low, high = metrics.proportion_interval(right, len(cured), 0.95)
     lost = usual - right / len(cured)
     return Probe(

@@ -29,10 +29,10 @@ def poisoned(spec: PoisonScenario, table: PoisonTable, session: AuditSession) ->
     """Train on one poisoned copy, and return a row of the table and how classes are turned into one another."""
     name, poison = table.reference_networks.target, spec.poison
     target, samples = session.poisoned_target(name, spec.label, poison), session.samples("all")
-    references = session.references(name, table.reference_networks.count)
+    references = session.references(table.reference_networks)
     done = session.trainer.poisoned(f"{name}, {spec.label}", poison)
     clean = session.laboratory.clean(target, samples)
-    usual = [_accuracy(session.laboratory.clean(one, samples)) for one in references]
+    usual = [one.right(samples) / len(samples) for one in references]
     data: dict[str, Any] = {
         "labels": poison.labels,
         "trigger": poison.trigger.text if poison.trigger else None,
@@ -52,7 +52,10 @@ def poisoned(spec: PoisonScenario, table: PoisonTable, session: AuditSession) ->
         return (Exhibit(kind="poisoning", title=spec.label, data=data),)
     shown = session.laboratory.triggered(target, samples, poison.trigger)
     data["under_trigger"] = _proportion(shown.after == shown.labels)
-    turned = [_turned(session.laboratory.triggered(one, samples, poison.trigger), spec, one) for one in references]
+    turned = [
+        _turned(session.laboratory.triggered(one.target, samples, poison.trigger), spec, one.target)
+        for one in references
+    ]
     data["attack"] = _proportion(_turned(shown, spec, target))
     data["attack_on_references"] = max(float(one.mean()) for one in turned)
     if poison.labels != "all-to-all":
@@ -127,10 +130,6 @@ def _detectors(target: TorchTarget, spec: PoisonScenario, name: str, session: Au
     done = session.trainer.poisoned(f"{name}, {spec.label}", spec.poison)
     found = detected(session.laboratory, target, done.samples)
     return [found.against(done.rows, one) for one in (None, *DETECTORS)]
-
-
-def _accuracy(outcome: Outcome) -> float:
-    return float((outcome.after == outcome.labels).mean())
 
 
 def _proportion(hits: NDArray[np.bool_]) -> dict[str, float]:

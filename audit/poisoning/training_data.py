@@ -19,7 +19,9 @@ def training_data(requirement: TrainingDataRequirement, session: AuditSession) -
     if session.dataset.training is None:
         reason = f"dataset {session.dataset.name} gives no training split, so there is nothing to look for poison in"
         return Evidence(not_run=reason), None
-    found, control, bound = session.detected(session.target_name), requirement.control, requirement.bound
+    control, bound = requirement.control, requirement.bound
+    session.detect_side_by_side(session.target_name, control.target)
+    found = session.detected(session.target_name)
     planted = session.spec(control.target).poison
     probes: tuple[Probe, ...] = ()
     table: list[dict[str, Any]] = []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
+from audit.loading import Samples
 from audit.poisoning.inversion import Inverted, inverted
 from audit.records import Evidence, Exhibit, Measurement, Metric, Probe
 from audit.requirements import InversionRequirement
@@ -56,6 +58,11 @@ def sheet(
     }
 
 
+def images(session: AuditSession) -> Samples:
+    """Return the clean images that inversions look at."""
+    return session.dataset.audit.subset(FITTED_AND_COUNTED)
+
+
 def _made_by(name: str, session: AuditSession) -> tuple[str | None, str | None]:
     spec = session.spec(name)
     return spec.factory, spec.recipe
@@ -66,12 +73,13 @@ class _Trial:
 
     def __init__(self, requirement: InversionRequirement, session: AuditSession) -> None:
         self._requirement, self._session = requirement, session
-        named = requirement.reference_networks
-        self._names = [one.name for one in session.references(named.target, named.count)]
-        self.references = [self._inverted(one, SEEDS[0]) for one in session.references(named.target, named.count)]
+        references, asked = session.references(requirement.reference_networks), (images(session), requirement.steps)
+        session.prepare(references, lambda one: one.smallest_trigger(*asked, SEEDS[0]))
+        self.references = {one.name: one.smallest_trigger(*asked, SEEDS[0]) for one in references}
 
     def inversions(self, target: TorchTarget) -> list[Inverted]:
         """Invert a target once a seed."""
+        self._session.laboratory.workers.side_by_side([partial(self._inverted, target, seed) for seed in SEEDS])
         return [self._inverted(target, seed) for seed in SEEDS]
 
     def measure(self, found: Sequence[Inverted]) -> Measurement:
@@ -110,20 +118,20 @@ class _Trial:
 
     def clean_references(self) -> Probe:
         """Return whether no reference would be flagged if it were judged by the others."""
-        sizes = [one.smallest for one in self.references]
+        names, sizes = list(self.references), list(self.references.values())
         ratios = [size / min(sizes[:place] + sizes[place + 1 :]) for place, size in enumerate(sizes)]
         least = min(range(len(sizes)), key=lambda place: ratios[place])
         return Probe(
             name="references are clean",
             passed=ratios[least] >= self._requirement.bound.limit,
-            detail=f"of {len(sizes)}, each judged by the others, {self._names[least]} is lowest: {ratios[least]:.2f}",
+            detail=f"of {len(sizes)}, each judged by the others, {names[least]} is lowest: {ratios[least]:.2f}",
         )
 
     def table(self, found: Inverted) -> dict[str, Any]:
         """Return a row a class: size, success, and how many references reach it with a smaller trigger."""
         rows = []
         for one, size in enumerate(found.sizes.tolist()):
-            others = [reference.smallest for reference in self.references]
+            others = self.references.values()
             rows.append(
                 {
                     "class": one,
@@ -134,12 +142,11 @@ class _Trial:
                     "stopped_early": bool(found.left[one]),
                 }
             )
-        return {"rows": rows, "references": [reference.smallest for reference in self.references]}
+        return {"rows": rows, "references": list(self.references.values())}
 
     @property
     def _least(self) -> float:
-        return min(one.smallest for one in self.references)
+        return min(self.references.values())
 
     def _inverted(self, target: TorchTarget, seed: int) -> Inverted:
-        samples = self._session.dataset.audit.subset(FITTED_AND_COUNTED)
-        return inverted(self._session.laboratory, target, samples, self._requirement.steps, seed)
+        return inverted(self._session.laboratory, target, images(self._session), self._requirement.steps, seed)

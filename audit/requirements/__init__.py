@@ -19,6 +19,7 @@ from audit.requirements.base import (
     TamperControl,
     TargetControl,
     TargetName,
+    Turn,
     WeakServerControl,
 )
 from audit.requirements.dependency import (
@@ -107,6 +108,7 @@ __all__ = [
     "TargetName",
     "TrainingDataRequirement",
     "TriggerRequirement",
+    "Turn",
     "WeakServerControl",
     "check_budget",
 ]

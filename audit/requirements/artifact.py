@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from audit.records import Family, Metric
-from audit.requirements.base import BaseRequirement, GeneralThreat, PayloadControl, SignedCopyControl
+from audit.requirements.base import BaseRequirement, GeneralThreat, PayloadControl, SignedCopyControl, Turn
 
 
 class _ArtifactRequirement(BaseRequirement):
     """Base of the checks."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
+    usual_turn: ClassVar[Turn] = Turn.WAITING
     family: Literal[Family.ARTIFACT]
     threat_model: GeneralThreat
 

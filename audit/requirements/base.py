@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -105,10 +106,25 @@ class GeneralThreat(Record):
     capability: str
 
 
+class Turn(IntEnum):
+    """When a requirement is examined: the cheap and decisive ones first, those that read others last.
+
+    What mostly waits, for tools, servers and look-ups, is examined beside those that compute; what measures load has
+    the machine to itself.
+    """
+
+    CHEAP = 0
+    COMPUTING = 1
+    WAITING = 2
+    ALONE = 3
+    LAST = 4
+
+
 class BaseRequirement(Record):
     """What every requirement states."""
 
     metric: ClassVar[Metric]
+    usual_turn: ClassVar[Turn] = Turn.COMPUTING
 
     id: RequirementId
     title: Annotated[str, Field(min_length=5)]
@@ -133,6 +149,17 @@ class BaseRequirement(Record):
         if bound.metric is not cls.metric:
             raise ValueError(f"metric: this family is judged on {cls.metric} (got {bound.metric})")
         return bound
+
+    @property
+    def turn(self) -> Turn:
+        """Return when it is examined."""
+        return self.usual_turn
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the targets it needs besides the audited one."""
+        control = getattr(self, "control", None)
+        return (control.target,) if isinstance(control, TargetControl) else ()
 
     @property
     def files(self) -> tuple[str, ...]:

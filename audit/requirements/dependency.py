@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field
 
 from audit.records import Family, Metric, Record
-from audit.requirements.base import BaseRequirement, GeneralThreat
+from audit.requirements.base import BaseRequirement, GeneralThreat, Turn
 from audit.scanners.interface import Reason
 
 NEVER_EXCEPTED = ("torch", "torchvision")  # what loads and runs the model
@@ -79,6 +79,7 @@ class _DependencyRequirement(BaseRequirement):
     """Base of the checks."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
+    usual_turn: ClassVar[Turn] = Turn.WAITING
     family: Literal[Family.DEPENDENCY]
     threat_model: GeneralThreat
     exceptions: tuple[PackageException, ...] = ()

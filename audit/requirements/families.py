@@ -19,6 +19,7 @@ from audit.requirements.base import (
     PlantControl,
     TargetControl,
     TargetName,
+    Turn,
 )
 from audit.requirements.dependency import DependencyRequirement
 from audit.requirements.poisoning import PoisoningRequirement
@@ -60,6 +61,7 @@ class PerformanceRequirement(BaseRequirement):
     """Clean accuracy."""
 
     metric: ClassVar[Metric] = Metric.CLEAN_ACCURACY
+    usual_turn: ClassVar[Turn] = Turn.CHEAP
     family: Literal[Family.PERFORMANCE]
     threat_model: GeneralThreat
     samples: Limits = Limits()
@@ -78,6 +80,16 @@ class EvasionRequirement(BaseRequirement):
     seed: int = 0
     control: TargetControl | BuiltinControl
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the control, and the surrogate of a transfer attack."""
+        return (*super().targets, *([self.crafted_on] if self.crafted_on else []))
+
+    @property
+    def turn(self) -> Turn:
+        """Return when it is examined: an attack of one step is cheap."""
+        return Turn.COMPUTING if self.attack.iterated else Turn.CHEAP
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         knowledge = self.threat_model.knowledge
@@ -94,6 +106,7 @@ class StaticRequirement(BaseRequirement):
     """Findings of a scanner over all tracked files of its kind."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
+    usual_turn: ClassVar[Turn] = Turn.WAITING
     family: Literal[Family.STATIC]
     threat_model: GeneralThreat
     scanner: AnyCodeScanner

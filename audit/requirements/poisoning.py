@@ -16,17 +16,20 @@ from audit.requirements.base import (
     TamperControl,
     TargetControl,
     TargetName,
+    Turn,
 )
 
 
 class ReferenceNetworks(Record):
     """Clean networks to compare with: the recipe of a target, trained again ``count`` times with other seeds.
 
-    Two at least, since each is held against the others.
+    Two at least, since each is held against the others. ``pins`` is a file of what they contribute, as ``python -m audit
+    pin-references`` writes it; without it, or where it does not hold any more, they are trained.
     """
 
     target: TargetName
     count: Annotated[int, Field(ge=2)] = 3
+    pins: str | None = None
 
 
 class _PoisoningRequirement(BaseRequirement):
@@ -90,6 +93,11 @@ class CureRequirement(_PoisoningRequirement):
     samples: Limits = Limits()
     control: TargetControl
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the control, and the network that was cured."""
+        return (*super().targets, self.cured)
+
 
 class IntegrityRequirement(_PoisoningRequirement):
     """What differs between the data and what they are pinned to.
@@ -99,6 +107,7 @@ class IntegrityRequirement(_PoisoningRequirement):
     """
 
     metric: ClassVar[Metric] = Metric.FINDINGS
+    usual_turn: ClassVar[Turn] = Turn.CHEAP
     check: Literal["integrity"]
     training: Sha256
     audit: Sha256

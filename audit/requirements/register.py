@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from audit.records import Family, Metric, Record
-from audit.requirements.base import BaseRequirement, GeneralThreat
+from audit.requirements.base import BaseRequirement, GeneralThreat, Turn
 
 
 class RegisterControl(Record):
@@ -20,6 +20,7 @@ class _RegisterRequirement(BaseRequirement):
     """Base of the checks."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
+    usual_turn: ClassVar[Turn] = Turn.LAST
     family: Literal[Family.REGISTER]
     threat_model: GeneralThreat
     register_file: str

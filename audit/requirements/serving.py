@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from audit.records import Family, Metric, Record
-from audit.requirements.base import BaseRequirement, GeneralThreat, Limits, WeakServerControl
+from audit.requirements.base import BaseRequirement, GeneralThreat, Limits, Turn, WeakServerControl
 
 PLACES = ("weights_folder", "sha256", "log", "settings", "tokens", "name", "scope", "expires")
 Arguments = tuple[str, ...]
@@ -43,6 +43,7 @@ class _ServingRequirement(BaseRequirement):
     """Base of the checks: findings against a server process on the loopback address."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
+    usual_turn: ClassVar[Turn] = Turn.WAITING
     family: Literal[Family.SERVING]
     threat_model: GeneralThreat
     control: WeakServerControl
@@ -59,6 +60,7 @@ class MalformedRequirement(_ServingRequirement):
 class ResourceRequirement(_ServingRequirement):
     """Oversize bodies, decompression bombs and slow clients that are not cut off, or keep others from an answer."""
 
+    usual_turn: ClassVar[Turn] = Turn.ALONE
     check: Literal["resources"]
     slow_clients: Annotated[int, Field(ge=1, le=50)] = 20
 
@@ -84,6 +86,7 @@ class ExposureRequirement(_ServingRequirement):
 class OverloadRequirement(_ServingRequirement):
     """Requests that are dropped, answered twice or answered wrongly while ``clients`` ask without a pause."""
 
+    usual_turn: ClassVar[Turn] = Turn.ALONE
     check: Literal["overload"]
     clients: Annotated[int, Field(ge=8, le=64)] = 24
     seconds: Annotated[float, Field(gt=0, le=20)] = 3.0
