@@ -108,7 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("old", "new"):
         parser.add_argument(name, type=Path, metavar=name.upper(), help="an audit.json, or its folder")
     options = parser.parse_args(arguments)
-    sys.stdout.write(table(read(options.old), read(options.new)))
+    try:
+        sys.stdout.write(table(read(options.old), read(options.new)))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return 0
 
 

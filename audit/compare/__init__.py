@@ -5,7 +5,8 @@ verdicts     A status that changed, and a requirement that only one of the audit
 figures      A measured value counts when it lies outside the interval of the other audit, whichever way round. Exact
              figures have no width, so any difference counts. Another metric, and a figure that only one audit has,
              count. Differences within the intervals, of n, or of how the interval was made, do not.
-findings     A finding that came or went counts. A suppression does not: where the policy states it, that counts.
+findings     A finding that came or went counts, wherever in its file it lies. More or fewer suppressions do not: where
+             the policy states them, that counts.
 policy       A requirement whose definition changed, was added or removed, waivers, and other data count. A file by
              another name, another SHA-256 (a comment), or another profile does not. LOOSENED and TIGHTENED say which
              way a bound, an eps or what becomes of an unexamined requirement went.

@@ -40,7 +40,7 @@ class Figure(Part):
 
 
 class Complaint(Part):
-    """A finding, or with ``what`` in the place of its rule a suppression."""
+    """A finding, or with ``what`` and ``reason`` a suppression."""
 
     tool: str
     path: str
@@ -48,11 +48,6 @@ class Complaint(Part):
     what: str = ""
     message: str = ""
     reason: str = ""
-
-    @property
-    def name(self) -> tuple[str, str, str]:
-        """Return what is the same wherever in its file it lies, and however it is worded."""
-        return self.tool, self.rule or self.what, self.path
 
 
 class Grounds(Part):

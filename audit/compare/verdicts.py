@@ -37,14 +37,17 @@ def verdicts(old: Audit, new: Audit, ids: list[str]) -> Iterator[Change]:
 
 
 def findings(old: Audit, new: Audit, ids: list[str]) -> Iterator[Change]:
-    """Yield the findings and suppressions that came or went, of the requirements that both audits examined."""
+    """Yield the findings that came or went, and of which kind there are more or fewer suppressions.
+
+    Of the requirements that both audits examined. There may be a thousand suppressions of a kind, so they are counted.
+    """
     before, after = judged(old), judged(new)
     for name in ids:
         if name in before and name in after:
             was, now = before[name].evidence, after[name].evidence
-            for text in _came_and_went("finding", was.findings, now.findings):
+            for text in _came_and_went(was.findings, now.findings):
                 yield Change(name, text, counts=True)
-            for text in _came_and_went("suppression", was.suppressions, now.suppressions):
+            for text in _more_or_fewer(was.suppressions, now.suppressions):
                 yield Change(name, text, counts=False)
 
 
@@ -59,10 +62,18 @@ def _state(gate: GateSeen) -> str:
     return f"{'open' if gate.open else 'closed'} (exit {gate.exit_code})"
 
 
-def _came_and_went(noun: str, old: tuple[Complaint, ...], new: tuple[Complaint, ...]) -> Iterator[str]:
-    words = {one.name: one.message or one.reason for one in (*old, *new)}
-    was, now = (Counter(one.name for one in complaints) for complaints in (old, new))
+def _came_and_went(old: tuple[Complaint, ...], new: tuple[Complaint, ...]) -> Iterator[str]:
+    """A finding is the same wherever in its file it lies, and however it is worded."""
+    words = {(one.tool, one.rule, one.path): one.message for one in (*old, *new)}
+    was, now = (Counter((one.tool, one.rule, one.path) for one in some) for some in (old, new))
     for state, some in (("new", now - was), ("gone", was - now)):
         for name, times in sorted(some.items()):
             several = f" ({times} times)" if times > 1 else ""
-            yield f"{state} {noun}{several}: {': '.join((*name, words[name]))}"
+            yield f"{state} finding{several}: {': '.join((*name, words[name]))}"
+
+
+def _more_or_fewer(old: tuple[Complaint, ...], new: tuple[Complaint, ...]) -> Iterator[str]:
+    was, now = (Counter((one.tool, one.what, one.reason) for one in some) for some in (old, new))
+    for name in sorted({**was, **now}):
+        if was[name] != now[name]:
+            yield f"suppressions {was[name]} -> {now[name]}: {': '.join(name)}"

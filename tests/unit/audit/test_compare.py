@@ -208,13 +208,19 @@ def test_a_finding_that_moved_or_is_worded_otherwise_is_the_same_and_one_more_of
     assert "new finding (2 times): bandit: B101: a.py" in out
 
 
-def test_a_suppression_is_shown_and_does_not_count(compared):
-    new = report()
-    left_out = {"tool": "bandit", "what": "B101", "path": "a.py", "line": 3, "reason": "by design", "kind": "comment"}
-    new["verdicts"][0]["evidence"]["suppressions"] = [left_out]
-    code, out = compared(report(), new)
+def test_suppressions_are_counted_by_kind_and_do_not_count(compared):
+    def with_suppressions(*lines):
+        data = report()
+        data["verdicts"][0]["evidence"]["suppressions"] = [
+            {"tool": "bandit", "what": "B101", "path": "a.py", "line": line, "reason": "by design", "kind": "comment"}
+            for line in lines
+        ]
+        return data
+
+    assert compared(with_suppressions(1, 2), with_suppressions(3, 4))[1].endswith("Nothing changed.\n")
+    code, out = compared(with_suppressions(1), with_suppressions(1, 2))
     assert code == 0
-    assert "    EVA-001  new suppression: bandit: B101: a.py: by design" in out
+    assert "    EVA-001  suppressions 1 -> 2: bandit: B101: by design" in out
 
 
 def defined(**changed):

@@ -61,3 +61,9 @@ def test_a_junit_file_without_test_cases_is_refused(folders):
     (folders / "old/junit.xml").write_text("<testsuites/>", encoding="utf-8")
     with pytest.raises(ValueError, match="expected test cases"):
         durations.read(folders / "old")
+
+
+def test_a_report_that_is_not_there_is_a_line_and_no_traceback(folders, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        durations.main([str(folders / "old"), str(folders / "none.json")])
+    assert "No such file or directory" in capsys.readouterr().err
