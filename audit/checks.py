@@ -21,7 +21,7 @@ from audit.examine import Examined
 from audit.outcome import Outcome
 from audit.poisoning.examine import poisoning
 from audit.records import Evidence, Family
-from audit.requirements import BaseRequirement, Turn
+from audit.requirements import Requirement, Turn
 from audit.serving.examine import serving
 from audit.session import AuditSession
 from audit.workers import Ahead
@@ -39,7 +39,7 @@ NEED_THE_TARGET = (Family.ARTIFACT, Family.SERVING)
 PATIENCE_SECONDS = 1.0  # of waiting for another process, without a word
 
 
-def examine(requirement: BaseRequirement, session: AuditSession) -> Examined:
+def examine(requirement: Requirement, session: AuditSession) -> Examined:
     """Examine a requirement, or take what a process beside this one found.
 
     Raises:
@@ -52,12 +52,12 @@ def examine(requirement: BaseRequirement, session: AuditSession) -> Examined:
     return _examined(requirement, session)
 
 
-def start_beside(requirements: Sequence[BaseRequirement], session: AuditSession) -> list[str]:
+def start_beside(requirements: Sequence[Requirement], session: AuditSession) -> list[str]:
     """Start a process for each family whose checks mostly wait; returns the requirements that are examined there.
 
     On a GPU the served model's checks stay here: they ask the target, and a forked process cannot use the GPU.
     """
-    waiting: dict[Family, list[BaseRequirement]] = {}
+    waiting: dict[Family, list[Requirement]] = {}
     for one in requirements:
         if one.turn is Turn.WAITING:
             waiting.setdefault(one.family, []).append(one)
@@ -71,9 +71,10 @@ def start_beside(requirements: Sequence[BaseRequirement], session: AuditSession)
     return [one.id for group in waiting.values() for one in group]
 
 
-def _lane(group: Sequence[BaseRequirement], session: AuditSession) -> str:
+def _lane(group: Sequence[Requirement], session: AuditSession) -> str:
     """Examine requirements in turn, as a process of its own; returns evidence, or why there is none, as JSON."""
-    told, known = {}, len(session.notes)
+    told: dict[str, dict[str, Any]] = {}
+    known = len(session.notes)
     try:
         for one in group:
             began = time.monotonic()
@@ -88,7 +89,7 @@ def _lane(group: Sequence[BaseRequirement], session: AuditSession) -> str:
     return json.dumps({"told": told, "notes": session.notes[known:]})
 
 
-def _taken(requirement: BaseRequirement, session: AuditSession) -> tuple[Evidence, Outcome | None]:
+def _taken(requirement: Requirement, session: AuditSession) -> tuple[Evidence, Outcome | None]:
     process: Ahead = session.beside[requirement.id]
     if not process.done_within(PATIENCE_SECONDS):
         session.announce(f"waiting for the {process.name}, which run beside")
@@ -101,6 +102,6 @@ def _taken(requirement: BaseRequirement, session: AuditSession) -> tuple[Evidenc
     return Evidence.model_validate(said["evidence"]), None
 
 
-def _examined(requirement: BaseRequirement, session: AuditSession) -> Examined:
+def _examined(requirement: Requirement, session: AuditSession) -> Examined:
     found = CHECKS[requirement.family](requirement, session)
     return (found, None) if isinstance(found, Evidence) else found

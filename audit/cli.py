@@ -1,4 +1,4 @@
-"""``python -m audit``: list, show, schema, pin, pin-references, advisories; and run, which hands its options to pytest unchanged."""
+"""``python -m audit``: list, show, compare, schema, pin and the rest; and run, whose options go to pytest unchanged."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from audit import compare
 from audit.choose import choose
 from audit.dependencies import advisories
 from audit.errors import AuditError, DataError
@@ -27,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         return int(pytest.main(["tests", *words[1:]]))
     options = _parser().parse_args(words)
     try:
+        if options.verb == "compare":
+            return _compare(options.old, options.new)
         sys.stdout.write(_answer(options))
     except AuditError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -41,6 +44,16 @@ def _parser() -> argparse.ArgumentParser:
     listing = verbs.add_parser("list", help="list the requirements of a policy, one line each")
     show = verbs.add_parser("show", help="show one requirement whole")
     show.add_argument("id", metavar="ID")
+    comparing = verbs.add_parser(
+        "compare",
+        help="tell what changed between two audits; exit 1 if anything that matters did",
+        description=compare.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in ("old", "new"):
+        comparing.add_argument(
+            name, type=Path, metavar=name.upper(), help="an audit.json, or a report folder that holds one"
+        )
     verbs.add_parser("schema", help="print the JSON Schema of a policy file")
     pin = verbs.add_parser("pin", help="write fingerprints of a policy's data, and print what to pin")
     pin.add_argument("file", type=Path, metavar="OUT", help="where the fingerprints go, a .safetensors file")
@@ -81,6 +94,24 @@ def _answer(options: argparse.Namespace) -> str:
             return shown
     known = ", ".join(requirement.id for requirement in policy.requirements)
     raise AuditError(f"show: expected one of {known} (got {options.id!r})")
+
+
+def _compare(old_file: Path, new_file: Path) -> int:
+    """Print what changed; returns 1 if any of it counts, else 0, as ``diff`` does."""
+    old, new = compare.read(old_file), compare.read(new_file)
+    comparison = compare.compare(old, new)
+    lines = [f"old  {old_file}: {old.title}", f"new  {new_file}: {new.title}"]
+    for section in comparison.sections:
+        lines += ["", section.title, *(line for change in section.changes for line in _lines(change, section.width))]
+    for line in (*lines, "", comparison.summary):
+        # a report may come from elsewhere: no control character of it reaches the terminal
+        sys.stdout.write("".join(letter if letter.isprintable() else " " for letter in line) + "\n")
+    return int(comparison.counts)
+
+
+def _lines(change: compare.Change, width: int) -> list[str]:
+    first = f"  {'!' if change.counts else ' '} {change.subject:{width}}  {change.text}"
+    return [first, *(f"    {'':{width}}  {detail}" for detail in change.details)]
 
 
 def _policy(option: str) -> Policy:

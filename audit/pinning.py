@@ -62,7 +62,9 @@ def _pins(plan: _Plan, session: AuditSession, say: Callable[[str], object]) -> P
     recipe = session.spec(plan.networks.target).recipe or ""
     training = session.training_digest(recipe)
     if training is None:
-        raise PolicyError(f"{session.file.path.name}: trainer_digest: expected a function, to pin what it gave (got none)")
+        raise PolicyError(
+            f"{session.file.path.name}: trainer_digest: expected a function, to pin what it gave (got none)"
+        )
     asked = _asked(plan.users, session)
     networks = session.references(plan.networks.model_copy(update={"pins": None}))
     say(f"{plan.file}: {len(networks)} networks of {plan.networks.target}, from the cache or trained now")

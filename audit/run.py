@@ -312,7 +312,7 @@ class AuditRun:
         return bom.model_bill(self.session.describe_target(), dataset.name, dataset.digest, self.collector.verdicts)
 
     def _workers(self) -> Workers:
-        """Return the processes that compute: forked ones cannot use a GPU, nor torch's gradients where one is in use."""
+        """Return the processes that compute: forked ones cannot use a GPU, nor gradients where there is one."""
         if self.device.type != "cpu":
             return Workers(1)
         torch.set_num_threads(1)  # also with one process: the same operations in the same order give the same figures

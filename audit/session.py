@@ -55,8 +55,8 @@ class AuditSession:
     """Holds what the requirements of one run share.
 
     ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``shown``
-    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data. ``beside`` has the
-    processes that examine requirements beside this one, ``seconds_beside`` how long each of those took.
+    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data. ``beside`` has
+    the processes that examine requirements beside this one, ``seconds_beside`` how long each of those took.
     """
 
     root: Path
@@ -131,7 +131,7 @@ class AuditSession:
         return ""
 
     def prepare(self, networks: Sequence[Reference], work: Callable[[Reference], object]) -> None:
-        """Train references and show them images side by side; not with ``--retrain``, where the cache is not believed."""
+        """Train references and show them images side by side; not with ``--retrain``: there no cache is believed."""
         if not self.options.retrain:
             references.prepare(networks, work)
 

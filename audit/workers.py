@@ -157,7 +157,7 @@ class Workers:
         return process
 
     def _run(self, work: Work, parent: int) -> None:
-        """Do a piece of work as a forked process: silent, deaf to Ctrl-C, alone, and no longer alive than its parent."""
+        """Do a piece of work as a forked process: silent, deaf to Ctrl-C, alone, and dead with its parent."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and folders are cleaned up
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -128,7 +128,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the checks of a policy ask of its references: triggers and their images, and steps and seed of inversions."""
+    """What the checks of a policy ask of its references: triggers and images, and steps and seed of inversions."""
 
     triggers: tuple[tuple[Trigger, Samples], ...]
     inversions: tuple[tuple[Samples, int, int], ...]

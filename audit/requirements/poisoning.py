@@ -23,8 +23,8 @@ from audit.requirements.base import (
 class ReferenceNetworks(Record):
     """Clean networks to compare with: the recipe of a target, trained again ``count`` times with other seeds.
 
-    Two at least, since each is held against the others. ``pins`` is a file of what they contribute, as ``python -m audit
-    pin-references`` writes it; without it, or where it does not hold any more, they are trained.
+    Two at least, since each is held against the others. ``pins`` is a file of what they contribute, as ``python -m
+    audit pin-references`` writes it; without it, or where it does not hold any more, they are trained.
     """
 
     target: TargetName

@@ -48,6 +48,7 @@ ROOMS = (
         "serving.weak_server",
     ),
     (
+        "compare",
         "repository",
         "identity",
         "loading",
