@@ -18,7 +18,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from multiprocessing import connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -164,11 +164,12 @@ class Workers:
         if os.getppid() != parent:  # it died before the line above
             os._exit(1)
         self.count, self._computing, self._started = 1, [], []
-        with Path(os.devnull).open("w") as nothing, suppress(Exception):
+        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
             _one_thread()
-            work()
+            with suppress(Exception):
+                work()
 
 
 def _one_thread() -> None:

@@ -198,7 +198,8 @@ class Toy:
             yaml.safe_dump({"schema_version": 2, "boundaries": [boundary], "elements": elements}),
         )
         self.git("add", "module.py")
-        words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *options]
+        alone = [] if "-j" in options else ["-j", "1"]  # toys are too small to be worth a process
+        words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *alone, *options]
         start = self.pytester.runpytest_inprocess if in_process else self.pytester.runpytest_subprocess
         return start(*words)
 

@@ -26,6 +26,7 @@ ROOMS = (
         "lasting",
         "yaml_files",
         "store",
+        "durations",
         "gate",
         "judge",
         "progress",
@@ -63,7 +64,7 @@ ROOMS = (
         "defences",
         "poisoning.plan",
     ),
-    ("outcome", "builtin"),
+    ("outcome", "builtin", "workers"),
     ("target", "attacks", "scanners"),
     ("requirements", "measure", "provenance", "contract"),
     (
@@ -74,7 +75,7 @@ ROOMS = (
         "poisoning.fingerprints",
         "poisoning.strip",
     ),
-    ("policy", "serving.bench"),
+    ("poisoning.references", "policy", "serving.bench"),
     ("choose", "session", "trainer", "collector", "report", "challenge"),
     ("examine", "scenarios", "terminal", "dependencies.bom"),
     (
@@ -97,7 +98,9 @@ ROOMS = (
         "serving.resources",
         "serving.tampering",
     ),
-    ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "serving.examine", "run"),
+    ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "serving.examine", "pinning"),
+    ("checks",),
+    ("run",),
     ("plugin", "cli", "__main__"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
