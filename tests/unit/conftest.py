@@ -60,7 +60,7 @@ def laboratory(tmp_path):
     return Laboratory("sha256:toy", Store(tmp_path / "results"), lambda done, total: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_target():
     """Give a function that turns a toy network into a target."""
 

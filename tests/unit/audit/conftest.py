@@ -7,12 +7,15 @@ import hashlib
 import json
 import shutil
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import save
 
+from audit.artifacts import examine
+from audit.dependencies import bom
 from audit.process import run
 from tests.unit import toy
 
@@ -211,9 +214,30 @@ class Toy:
         return json.loads((self.root / "reports/latest/audit.json").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="session")
+def whatever_is_audited():
+    """Give what is the same whatever is audited, made by the first audit that wants it: (module, name, value)."""
+    made = cache(lambda command, seconds: run(command, cwd=ROOT, seconds=seconds))
+    invalid = bom.invalid
+    judged = cache(lambda document: invalid(json.loads(document)))
+    return (
+        (examine, "payload_control", cache(examine.payload_control)),  # fifty-three processes
+        (bom, "run", lambda command, *, cwd, seconds: made(tuple(command), seconds)),
+        (bom, "invalid", lambda document: judged(json.dumps(document))),
+    )
+
+
 @pytest.fixture
-def toy_audit(pytester, monkeypatch):
+def _children_go_unmeasured(monkeypatch):
+    """Have processes start without coverage, which takes them longer than their work where that is no code of ours."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
+def toy_audit(pytester, monkeypatch, whatever_is_audited, _children_go_unmeasured):
     """Give a temporary repository that holds a toy audit."""
+    for module, name, value in whatever_is_audited:
+        monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("MODEL_AUDIT_CACHE", str(pytester.path / ".cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the runs in a process of their own
     return Toy(pytester)
