@@ -190,8 +190,8 @@ class Toy:
         """Return one requirement of the policy, to be changed."""
         return next(one for one in self.policy["requirements"] if one["id"] == name)
 
-    def audit(self, *options, offline=True, in_process=True):
-        """Run the audit; returns pytest's result."""
+    def audit(self, *options, offline=True, in_process=True, **how):
+        """Run the audit; returns pytest's result. ``how`` goes to pytester."""
         self.write("policies/toy.yaml", yaml.safe_dump(copy.deepcopy(self.policy)))
         element = {"id": "toy", "title": "Toy", "kind": "process", "boundary": "here", "cells": self.register}
         boundary = {"id": "here", "title": "Here", "column": 0}
@@ -203,7 +203,7 @@ class Toy:
         self.git("add", "module.py")
         words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *options]
         start = self.pytester.runpytest_inprocess if in_process else self.pytester.runpytest_subprocess
-        return start(*words)
+        return start(*words, **how)
 
     def verdicts(self):
         """Return the verdicts of the last audit by id."""
