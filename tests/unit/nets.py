@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import torch
@@ -48,7 +49,13 @@ class SmallNet(nn.Module):
 
 
 def trained(*, eps: float = 0.0, steps: int = 0, epochs: int = 15, seed: int = 1) -> SmallNet:
-    """Train a network, on images moved ``steps`` steps within ``eps``; one step starts from the image itself."""
+    """Return a network of one's own, trained on images moved ``steps`` steps within ``eps``; each is trained once."""
+    return copy.deepcopy(_trained(eps, steps, epochs, seed))
+
+
+@cache
+def _trained(eps: float, steps: int, epochs: int, seed: int) -> SmallNet:
+    """Train a network; one step starts from the image itself."""
     split, _ = digits()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

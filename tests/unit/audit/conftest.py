@@ -7,12 +7,15 @@ import hashlib
 import json
 import shutil
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import save
 
+from audit.artifacts import examine
+from audit.dependencies import bom
 from audit.process import run
 from tests.unit import toy
 
@@ -187,8 +190,8 @@ class Toy:
         """Return one requirement of the policy, to be changed."""
         return next(one for one in self.policy["requirements"] if one["id"] == name)
 
-    def audit(self, *options, offline=True, in_process=True):
-        """Run the audit; returns pytest's result."""
+    def audit(self, *options, offline=True, in_process=True, **how):
+        """Run the audit; returns pytest's result. ``how`` goes to pytester."""
         self.write("policies/toy.yaml", yaml.safe_dump(copy.deepcopy(self.policy)))
         element = {"id": "toy", "title": "Toy", "kind": "process", "boundary": "here", "cells": self.register}
         boundary = {"id": "here", "title": "Here", "column": 0}
@@ -201,7 +204,7 @@ class Toy:
         alone = [] if "-j" in options else ["-j", "1"]  # toys are too small to be worth a process
         words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *alone, *options]
         start = self.pytester.runpytest_inprocess if in_process else self.pytester.runpytest_subprocess
-        return start(*words)
+        return start(*words, **how)
 
     def verdicts(self):
         """Return the verdicts of the last audit by id."""
@@ -212,9 +215,30 @@ class Toy:
         return json.loads((self.root / "reports/latest/audit.json").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="session")
+def whatever_is_audited():
+    """Give what is the same whatever is audited, made by the first audit that wants it: (module, name, value)."""
+    made = cache(lambda command, seconds: run(command, cwd=ROOT, seconds=seconds))
+    invalid = bom.invalid
+    judged = cache(lambda document: invalid(json.loads(document)))
+    return (
+        (examine, "payload_control", cache(examine.payload_control)),  # fifty-three processes
+        (bom, "run", lambda command, *, cwd, seconds: made(tuple(command), seconds)),
+        (bom, "invalid", lambda document: judged(json.dumps(document))),
+    )
+
+
 @pytest.fixture
-def toy_audit(pytester, monkeypatch):
+def _children_go_unmeasured(monkeypatch):
+    """Have processes start without coverage, which takes them longer than their work where that is no code of ours."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
+def toy_audit(pytester, monkeypatch, whatever_is_audited, _children_go_unmeasured):
     """Give a temporary repository that holds a toy audit."""
+    for module, name, value in whatever_is_audited:
+        monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("MODEL_AUDIT_CACHE", str(pytester.path / ".cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the runs in a process of their own
     return Toy(pytester)

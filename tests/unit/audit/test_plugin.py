@@ -448,7 +448,7 @@ def test_target_is_trained_on_demand_and_what_happened_is_told(toy_audit):
 
 def test_interrupted_training_is_exit_2_and_leaves_no_report(toy_audit):
     with_recipe(toy_audit, "stopped")
-    result = toy_audit.audit("--target", "trained", in_process=False)
+    result = toy_audit.audit("--target", "trained", no_reraise_ctrlc=True)
     assert result.ret == 2
     assert list((toy_audit.root / "reports").iterdir()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,10 @@ REQUIRED_IDS = (
     "REG-002",
 )
 DELETE = object()
+QUICK = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # writes the same, ten times as fast, where it was built
 
 
+@cache
 def digits():
     return yaml.safe_load((ROOT / SHIPPED[1]).read_text(encoding="utf-8"))
 
@@ -220,7 +223,7 @@ def test_policy_survives_the_round_trip_through_yaml(name):
 )
 def test_mistake_is_one_line_that_says_where_and_what(tmp_path, path, value, message):
     file = tmp_path / "policy.yaml"
-    file.write_text(yaml.safe_dump(changed(path, value)), encoding="utf-8")
+    file.write_text(yaml.dump(changed(path, value), Dumper=QUICK), encoding="utf-8")
     with pytest.raises(PolicyError, match=message) as caught:
         load_policy(file, ROOT)
     assert str(caught.value).startswith(f"{file}: ")
@@ -237,7 +240,7 @@ def test_mistake_is_one_line_that_says_where_and_what(tmp_path, path, value, mes
         pytest.param("", r"\(top level\)", id="empty file"),
         pytest.param("a: 2027-02-30\n", "expected YAML, got: day is out of range", id="no such day"),
         pytest.param("a: !!int x\n", "expected YAML, got", id="no number"),
-        pytest.param("[" * 3000, "expected YAML, got", id="too deep"),
+        pytest.param("[" * 1000, "expected YAML, got", id="too deep"),
     ],
 )
 def test_file_that_is_no_policy_is_refused(tmp_path, text, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -12,9 +12,11 @@ from torch import nn
 
 from audit.attacks import Fgsm, Noise, Pgd
 from audit.challenge import Challenges, Subject, _compare, _growth, challenge, lost
+from audit.measure import Laboratory
 from audit.outcome import Outcome
 from audit.probes import examine_target, label_leaking, untouched
 from audit.records import Knowledge, Norm, ThreatModel
+from audit.store import Store
 from tests.unit import nets
 
 HONEST_EPS = 0.1
@@ -78,15 +80,29 @@ def noisy():
     return Wrapped(undefended(), before=lambda x: x + 0.05 * torch.randn_like(x))
 
 
-def health(laboratory, make_target, network, attack, eps, norm=Norm.LINF):
-    """Return all probes of an attack on the held-out digits, by name, with what became of them."""
-    target, surrogate = make_target(network, "judged"), make_target(undefended(), "undefended")
-    samples = nets.digits()[1].subset(300)
-    threat = ThreatModel(goal="any wrong class", knowledge=Knowledge.WHITE_BOX, norm=norm, eps=eps)
-    outcome = laboratory.attacked(target, samples, attack, threat, seed=0)
-    found = challenge(laboratory, Subject(target, attack, threat, outcome, 0), samples, surrogate)
-    probes = (*examine_target(target, samples), label_leaking(outcome), *found.probes, untouched(target))
-    return {probe.name: probe for probe in probes}, outcome, found
+def hidden():
+    return HiddenNoGrad(undefended())
+
+
+@pytest.fixture(scope="module")
+def health(tmp_path_factory, make_target):
+    """Give a function that returns all probes of an attack on the held-out digits, by name, and what became of them.
+
+    What it finds is kept: several tests look at another probe of the same attack on the same network.
+    """
+
+    @cache
+    def examined(build, attack, eps, norm=Norm.LINF):
+        laboratory = Laboratory("sha256:toy", Store(tmp_path_factory.mktemp("results")), lambda done, total: None)
+        target, surrogate = make_target(build(), "judged"), make_target(undefended(), "undefended")
+        samples = nets.digits()[1].subset(300)
+        threat = ThreatModel(goal="any wrong class", knowledge=Knowledge.WHITE_BOX, norm=norm, eps=eps)
+        outcome = laboratory.attacked(target, samples, attack, threat, seed=0)
+        found = challenge(laboratory, Subject(target, attack, threat, outcome, 0), samples, surrogate)
+        probes = (*examine_target(target, samples), label_leaking(outcome), *found.probes, untouched(target))
+        return {probe.name: probe for probe in probes}, outcome, found
+
+    return examined
 
 
 def failed(probes):
@@ -95,20 +111,20 @@ def failed(probes):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("attack", [Fgsm(), Pgd(steps=20, step_size=0.0125)], ids=["fgsm", "pgd"])
-def test_honestly_robust_networks_are_not_flagged(laboratory, make_target, attack, seed):
-    probes, outcome, _ = health(laboratory, make_target, robust(seed), attack, HONEST_EPS)
+def test_honestly_robust_networks_are_not_flagged(health, attack, seed):
+    probes, outcome, _ = health(partial(robust, seed), attack, HONEST_EPS)
     assert failed(probes) == set()
     assert outcome.standing.mean() > 0.6, "or it is not robust, and the test shows nothing"
 
 
-def test_an_undefended_network_is_fragile_but_not_a_liar(laboratory, make_target):
-    probes, outcome, _ = health(laboratory, make_target, undefended(), Pgd(steps=20, step_size=0.0125), HONEST_EPS)
+def test_an_undefended_network_is_fragile_but_not_a_liar(health):
+    probes, outcome, _ = health(undefended, Pgd(steps=20, step_size=0.0125), HONEST_EPS)
     assert "gradients" not in failed(probes)
     assert outcome.standing.mean() < 0.7
 
 
-def test_an_l2_attack_has_its_probes_too(laboratory, make_target):
-    probes, _, _ = health(laboratory, make_target, robust(), Pgd(steps=20, step_size=0.1), 0.5, Norm.L2)
+def test_an_l2_attack_has_its_probes_too(health):
+    probes, _, _ = health(robust, Pgd(steps=20, step_size=0.1), 0.5, Norm.L2)
     assert failed(probes) == set()
     assert probes["accuracy falls as eps grows"].detail.count("eps") == 3
 
@@ -125,15 +141,15 @@ def test_an_l2_attack_has_its_probes_too(laboratory, make_target):
         pytest.param(noisy, Pgd(steps=5), "deterministic", "declare draws", id="random noise"),
     ],
 )
-def test_a_liar_is_caught_by_the_probe_meant_for_it(laboratory, make_target, network, attack, probe, cause):
+def test_a_liar_is_caught_by_the_probe_meant_for_it(health, network, attack, probe, cause):
     eps = 0.3 if network is one_step else 0.2
-    probes, _, _ = health(laboratory, make_target, network(), attack, eps)
+    probes, _, _ = health(network, attack, eps)
     assert probe in failed(probes)
     assert cause in probes[probe].detail
 
 
-def test_a_no_grad_hidden_in_the_forward_pass_is_caught(laboratory, make_target):
-    probes, _, found = health(laboratory, make_target, HiddenNoGrad(undefended()), Pgd(steps=5), 0.2)
+def test_a_no_grad_hidden_in_the_forward_pass_is_caught(health):
+    probes, _, found = health(hidden, Pgd(steps=5), 0.2)
     assert "does not depend differentiably on the input" in probes["gradients"].detail
     assert failed(probes) >= {"gradients", "as strong as square", "as strong as transfer"}
     assert {one.name for one in found.breakers} >= {"square", "transfer"}

@@ -17,6 +17,7 @@ from audit.scanners.comments import suppressions
 from audit.scanners.interface import Acceptance, Scan
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("_children_go_unmeasured")
 SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep"), "detect-secrets": DetectSecrets()}
 PLANTS = ("vulnerable.py.txt", "secrets.py.txt")
 PASSWORD = "-".join(["correct", "horse", "battery"])  # no literal: see STAT-003

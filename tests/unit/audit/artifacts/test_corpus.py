@@ -45,17 +45,24 @@ def test_the_same_corpus_comes_out_each_time():
     assert [one.content for one in build(Path("marker"))] == [one.content for one in SPECIMENS.values()]
 
 
+@pytest.fixture(scope="module")
+def armed(tmp_path_factory):
+    """Give the folder that every payload writes to, empty as long as none runs, and the specimens by name."""
+    folder = tmp_path_factory.mktemp("payloads")
+    return folder, {one.file: one for one in build(folder / "marker")}
+
+
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_is_refused_for_the_right_reason_and_nothing_runs(tmp_path, name):
-    marker = tmp_path / "marker"
-    specimen = next(one for one in build(marker) if one.file == name)
-    path = tmp_path / name
+def test_is_refused_for_the_right_reason_and_nothing_runs(tmp_path, armed, name):
+    payloads, specimens = armed
+    specimen, path = specimens[name], tmp_path / name
     path.write_bytes(specimen.content)
     with pytest.raises(IntegrityError, match=re.escape(name)) as refused:
         load_weights(path, None)
     assert re.search(specimen.refusal, str(refused.value)), str(refused.value)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == [path]
+    assert list(payloads.iterdir()) == []
 
 
 def test_reading_the_corpus_takes_little_memory(tmp_path):

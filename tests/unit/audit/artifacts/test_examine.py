@@ -40,6 +40,7 @@ def test_careless_loaders_are_caught():
         assert len(found) == len(said)
 
 
+@pytest.mark.usefixtures("_children_go_unmeasured")
 def test_payloads_fire_under_plain_pickle_in_a_child_process():
     control = examine.payload_control()
     malicious = sum(one.pickled is not None for one in build(Path("marker")))
@@ -47,6 +48,7 @@ def test_payloads_fire_under_plain_pickle_in_a_child_process():
     assert control.detail == f"{malicious} of {malicious} payloads ran in a child process"
 
 
+@pytest.mark.usefixtures("_children_go_unmeasured")
 def test_payloads_that_do_not_fire_discredit_the_check(monkeypatch):
     monkeypatch.setattr(examine, "_UNPICKLE", "pass")
     control = examine.payload_control()

@@ -31,9 +31,16 @@ def stored(tmp_path, thing):
         pytest.param(STATE, id="dict"),
         pytest.param({"state_dict": STATE}, id="under the key state_dict"),
         pytest.param(torch.nn.Sequential(torch.nn.Linear(3, 2)).state_dict(), id="of a module"),
-        pytest.param({"half": torch.ones(3).half(), "flags": torch.tensor([True])}, id="other types"),
-        pytest.param({"w": torch.nn.Parameter(torch.ones(2))}, id="parameters"),
-        pytest.param({"a": torch.ones(4)[1:], "b": torch.ones(3, 4).T}, id="views"),
+        pytest.param(
+            {
+                "half": torch.ones(3).half(),
+                "flags": torch.tensor([True]),
+                "parameter": torch.nn.Parameter(torch.ones(2)),
+                "view": torch.arange(4.0)[1:],
+                "turned": torch.arange(12.0).view(3, 4).T,
+            },
+            id="other types, parameters and views",
+        ),
     ],
 )
 def test_a_torch_state_dict_is_loaded(tmp_path, thing):

@@ -53,6 +53,11 @@ def write_dump(path, records):
     return path
 
 
+@pytest.fixture(autouse=True)
+def _tools_go_unmeasured(_children_go_unmeasured):
+    """Start pip-audit and cyclonedx-py without coverage."""
+
+
 @pytest.fixture
 def make_snapshot(tmp_path):
     """Give a function that makes a snapshot folder of records, taken some days ago."""

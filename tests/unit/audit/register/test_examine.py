@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from audit.requirements import CoverageRequirement
 
 ROOT = Path(__file__).parents[4]
 SHIPPED = ROOT / "policies/stride.yaml"
+QUICK = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # writes the same, ten times as fast, where it was built
 DAY = max(one.reviewed for one in read_register(SHIPPED).elements)
 
 
@@ -26,9 +28,14 @@ def policy(request):
     return load_policy(ROOT / f"policies/{request.param}.yaml", ROOT).policy
 
 
-@pytest.fixture
-def claimed():
+@pytest.fixture(scope="module")
+def shipped():
     return yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def claimed(shipped):
+    return copy.deepcopy(shipped)
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def examined(policy, claimed, tmp_path):
 
     def verdict(name, *, known=policy.requirements, changed=None, today=DAY, waived=frozenset(), bad=None):
         file = tmp_path / "stride.yaml"
-        file.write_text(yaml.safe_dump(claimed), encoding="utf-8")
+        file.write_text(yaml.dump(claimed, Dumper=QUICK), encoding="utf-8")
         (one,) = [one for one in policy.requirements if one.id == name]
         one = one.model_copy(update={"register_file": str(file)})
         if bad is not None:
