@@ -37,7 +37,8 @@ function place(event) {
 function stroke(to) {
   pen.beginPath();
   pen.moveTo(last.x, last.y);
-  pen.lineTo(to.x, to.y);
+  // a line of no length leaves nothing behind (HTML standard, "trace a path"), and a tap should leave a dot
+  pen.lineTo(to.x + (to.x === last.x && to.y === last.y ? 0.01 : 0), to.y);
   pen.stroke();
   last = to;
   drawn = true;
