@@ -140,7 +140,8 @@ def _pin(option: str, file: Path) -> str:
 def _pin_references(option: str) -> str:
     """Write the files that pin what reference networks contribute; return their names, a line each."""
     from audit import pinning
-    from audit.run import AuditRun, Settings
+    from audit.run import AuditRun
+    from audit.settings import Settings
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")

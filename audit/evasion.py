@@ -11,13 +11,14 @@ from audit.challenge import Challenges, Subject, challenge, lost
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
 from audit.judge import compare
 from audit.loading import Samples
-from audit.measure import BLOCK, Shown
+from audit.measure import BLOCK
 from audit.outcome import Outcome, robust_accuracy
 from audit.probes import examine_target, label_leaking, untouched
 from audit.records import Evidence, Knowledge, Measurement, Probe, Status
 from audit.requirements import EvasionRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
+from audit.trial import Shown
 
 LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a control must get right, and then lose, to vouch for an attack
 

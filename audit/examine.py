@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from audit import outcome
 from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
-from audit.measure import Shown
 from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
 from audit.repository import tracked_files
@@ -26,6 +25,7 @@ from audit.requirements import (
 )
 from audit.scanners.interface import CodeScanner, Scan
 from audit.session import AuditSession
+from audit.trial import Shown
 
 Examination = TypeVar("Examination", bound=BaseRequirement)
 Examined = tuple[Evidence, Outcome | None]

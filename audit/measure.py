@@ -1,19 +1,15 @@
-"""The only place where an attack meets a target: seeds, budget, projection, re-prediction, counting.
+"""The laboratory: what a target says and what an attack on it comes to, measured once and kept in the store.
 
-Nothing an attack says about itself is believed. What it returns is projected to the eps-ball and the pixel box, shown
-to the target again in a fresh forward pass, and counted over all n samples; samples that were wrong before the attack
-count as broken. Attacks go block by block: each block is kept as soon as it is done, so that a run that was killed goes
-on with the next, and after each block one may stop.
+Attacks go block by block, several side by side: each block is kept as soon as it is done, so that a run that was killed
+goes on with the next, and after each block one may stop.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,61 +19,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from audit import metrics
 from audit.attacks import Attack
-from audit.errors import AttackError
 from audit.loading import Samples
-from audit.outcome import STANDING, WRONG_BEFORE, Outcome, joined
+from audit.outcome import Outcome, joined
 from audit.poisoning.triggers import Trigger
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
 from audit.store import Store
 from audit.target import PREDICT_BATCH, Passes, TorchTarget, known
+from audit.trial import RECHECKED, Answered, Seen, Stored, Trial, samples_digest
 from audit.workers import Workers
 
 BLOCK, GPU_BLOCK = 100, 500  # samples of an iterated attack between two looks; a killed run loses one block at most
 ONE_STEP_BLOCK = 1000
-GALLERY = 8  # images kept for the report
-RECHECKED = 50  # answers asked for again before a stored result is believed
 SAME = 1e-4  # by which logits may differ then, as a share of the greatest: batches of another size round otherwise
 LIBRARIES = ("torch", "torchvision", "numpy", "adversarial-robustness-toolbox", "pillow")  # that results depend on
 Tick = Callable[[int, int], None]
 Stop = Callable[[int, int], bool]
-Stored = tuple[dict[str, NDArray[Any]], dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a target was shown for a verdict, named: unchanged images without an attack, else what the attack left.
-
-    ``on_target`` says that the target is the audited one, ``challenger`` that the attack is no requirement's own.
-    """
-
-    label: str
-    target: str
-    outcome: Outcome
-    attack: Attack | None = None
-    threat_model: ThreatModel | None = None
-    crafted_on: str | None = None
-    on_target: bool = True
-    challenger: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The (N, classes) float32 logits that a target gave, and in how many seconds."""
-
-    logits: Tensor
-    seconds: float
-
-    @classmethod
-    def by(cls, target: TorchTarget, images: Tensor) -> Answered:
-        """Ask a target."""
-        begun = time.perf_counter()
-        logits = target.all_logits(images)
-        return cls(logits, time.perf_counter() - begun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +109,7 @@ class Laboratory:
             crafted_on: the target whose gradients are used; another one makes it a transfer attack.
             stop: told (standing, n) after each block, whether to leave it at that.
         """
-        trial = _Trial(target, crafted_on or target, attack, threat_model, seed)
+        trial = Trial(target, crafted_on or target, attack, threat_model, seed)
         size = ONE_STEP_BLOCK if not attack.iterated else BLOCK if target.device.type == "cpu" else GPU_BLOCK
         blocks = [samples.at(slice(start, start + size)) for start in range(0, len(samples), size)]
         at_once = len(blocks) if stop is None else self.workers.count  # blocks after the last one needed are wasted
@@ -165,13 +125,13 @@ class Laboratory:
                 break
         return joined(found)
 
-    def _attack(self, trial: _Trial, block: Samples) -> Outcome:
+    def _attack(self, trial: Trial, block: Samples) -> Outcome:
         key = trial.key() | self._key(trial.target, block)
         return self._stored(
             key, trial.target, block, trial.stages, lambda: trial.run(block, self._answered(trial.target, block))
         )
 
-    def _attack_side_by_side(self, trial: _Trial, blocks: Sequence[Samples], before: int, total: int) -> None:
+    def _attack_side_by_side(self, trial: Trial, blocks: Sequence[Samples], before: int, total: int) -> None:
         """Leave the results of blocks in the store, so that asking for them one by one takes no time."""
         missing = [block for block in blocks if not self.store.has(trial.key() | self._key(trial.target, block))]
         for block in missing:
@@ -211,7 +171,7 @@ class Laboratory:
         def show() -> Stored:
             moved, clean = move(), self._answered(target, samples)
             after = clean if moved is samples.images else Answered.by(target, moved)
-            seen = _Seen.of(samples, moved, clean, after)
+            seen = Seen.of(samples, moved, clean, after)
             return seen.arrays(Norm.LINF), seen.describe(0.0, Passes())
 
         return self._stored({**settings, **self._key(target, samples)}, target, samples, (), show)
@@ -247,114 +207,6 @@ class Laboratory:
         }
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What a target says about the images of a block, moved so far."""
-
-    samples: Samples
-    moved: Tensor
-    clean: Tensor
-    logits: Tensor
-    broken_by: Tensor
-    steps: Tensor
-    inference_seconds: float
-
-    @classmethod
-    def of(cls, samples: Samples, moved: Tensor, clean: Answered, after: Answered) -> _Seen:
-        """Begin with what the target says of the unmoved images, and of the moved ones."""
-        broken_by = torch.where(clean.logits.argmax(1) == samples.labels, STANDING, WRONG_BEFORE)
-        steps = torch.zeros_like(broken_by)
-        return cls(samples, moved, clean.logits, after.logits.clone(), broken_by, steps, after.seconds)
-
-    def arrays(self, norm: Norm) -> dict[str, NDArray[Any]]:
-        labels = self.samples.labels
-        found = {
-            "index": self.samples.index,
-            "labels": labels,
-            "before": self.clean.argmax(1),
-            "after": self.logits.argmax(1),
-            "loss": functional.cross_entropy(self.logits, labels, reduction="none"),
-            "distance": metrics.distances(self.samples.images, self.moved, norm),
-            "broken_by": self.broken_by,
-            "steps": self.steps,
-            "gallery_clean": self.samples.images[:GALLERY],
-            "gallery_moved": self.moved[:GALLERY],
-            "clean_logits": self.clean[:RECHECKED],
-        }
-        return {name: value.numpy() for name, value in found.items()}
-
-    def describe(self, attack_seconds: float, passes: Passes) -> dict[str, Any]:
-        return {
-            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "attack_seconds": round(attack_seconds, 3),
-            "inference_seconds": round(self.inference_seconds, 4),
-            "gradient_passes": passes.gradient,
-            "forward_passes": passes.forward,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """One attack on one target, apart from the samples."""
-
-    target: TorchTarget
-    source: TorchTarget
-    attack: Attack
-    threat_model: ThreatModel
-    seed: int
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return tuple(stage.name for stage in self.attack.stages(self.target.classes))
-
-    def key(self) -> dict[str, Any]:
-        return {
-            "what": "attack",
-            "attack": self.attack.describe(),
-            "knowledge": self.threat_model.knowledge.value,
-            "budget": {"norm": self.threat_model.norm.value, "eps": self.threat_model.eps},
-            "crafted_on": [self.source.digest, self.source.bounds],
-            "seed": self.seed,
-        }
-
-    def run(self, block: Samples, clean: Answered) -> Stored:
-        """Run the stages on a block, each on what still stands; what was wrong before is moved by the first only.
-
-        Args:
-            block: what is attacked.
-            clean: what the target says of it unmoved.
-        """
-        asked, begun = self.source.passes.copy(), time.perf_counter()
-        seen = _Seen.of(block, block.images.clone(), clean, clean)
-        for place, stage in enumerate(self.attack.stages(self.target.classes)):
-            rows = seen.broken_by == STANDING if place else torch.ones_like(seen.broken_by, dtype=torch.bool)
-            if bool(rows.any()):
-                self._run_stage(place, stage, seen, torch.nonzero(rows).flatten())
-        attack_seconds = time.perf_counter() - begun
-        untouched = self.target.unchanged() and self.source.unchanged()
-        description = seen.describe(attack_seconds, self.source.passes.since(asked)) | {"untouched": untouched}
-        return seen.arrays(self.threat_model.norm), description
-
-    def _run_stage(self, place: int, stage: Attack, seen: _Seen, rows: Tensor) -> None:
-        chosen = seen.samples.at(rows)
-        seed = _seed(self.seed, place, chosen)
-        with seeded(seed):
-            found = stage.perturb(
-                known(self.source, stage.knowledge), chosen, self.threat_model, torch.Generator().manual_seed(seed)
-            )
-        moved = found.images
-        if moved.shape != chosen.images.shape or not bool(torch.isfinite(moved).all()):
-            raise AttackError(f"{stage.describe()}: expected finite images of shape {tuple(chosen.images.shape)}")
-        if stage.bounded:
-            budget = self.threat_model
-            moved = metrics.project(chosen.images, moved, budget.norm, budget.eps, self.target.bounds)
-        moved = moved.clamp(*self.target.bounds)
-        logits = self.target.all_logits(moved)
-        fell = (logits.argmax(1) != chosen.labels) & (seen.broken_by[rows] == STANDING)
-        seen.moved[rows], seen.logits[rows], seen.steps[rows] = moved, logits, found.steps
-        seen.broken_by[rows[fell]] = place
-
-
 def _still_holds(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, samples: Samples) -> bool:
     """Tell whether a stored result is of these samples, and the target still answers the first of them as it did."""
     if not np.array_equal(arrays["labels"], samples.labels.numpy()):
@@ -375,19 +227,6 @@ def _answers_as_then(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, sa
     return bool(np.abs(now - then)[finite].max(initial=0.0) <= SAME * max(1.0, np.abs(then)[finite].max(initial=0.0)))
 
 
-def samples_digest(samples: Samples) -> str:
-    """Return the SHA-256 of images, labels and places."""
-    digest = hashlib.sha256(samples.images.numpy().tobytes())
-    digest.update(samples.labels.numpy().tobytes())
-    digest.update(samples.index.numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _seed(seed: int, place: int, samples: Samples) -> int:
-    """Return a seed that depends on nothing but the attack's seed, the stage and the samples."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {place} {samples_digest(samples)}".encode()).digest()[:7], "big")
-
-
 @cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
@@ -404,7 +243,7 @@ def _code_digest() -> str:
 
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
-    names = ["measure", "metrics", "target", "identity", "randomness", "loading", "defences", "builtin"]
+    names = ["measure", "trial", "metrics", "target", "identity", "randomness", "loading", "defences", "builtin"]
     yield from (here / f"{name}.py" for name in names)
     yield here / "poisoning" / "triggers.py"
     yield from sorted((here / "attacks").glob("*.py"))

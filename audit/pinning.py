@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from audit.errors import PolicyError
 from audit.loading import Samples
-from audit.measure import samples_digest
 from audit.poisoning import references, unknown
 from audit.poisoning.cure import poison_of
 from audit.poisoning.references import Asked, Pins
 from audit.poisoning.triggers import Trigger
 from audit.requirements import CureRequirement, InversionRequirement, ReferenceNetworks, TriggerRequirement
-from audit.session import FIRST_REFERENCE, AuditSession
+from audit.session import AuditSession
+from audit.trainer import FIRST_REFERENCE
+from audit.trial import samples_digest
 
 Comparing = TriggerRequirement | CureRequirement | InversionRequirement
 
@@ -60,15 +61,15 @@ def _plans(session: AuditSession) -> list[_Plan]:
 
 def _pins(plan: _Plan, session: AuditSession, say: Callable[[str], object]) -> Pins:
     recipe = session.spec(plan.networks.target).recipe or ""
-    training = session.training_digest(recipe)
+    training = session.trainer.training_digest(recipe)
     if training is None:
         raise PolicyError(
             f"{session.file.path.name}: trainer_digest: expected a function, to pin what it gave (got none)"
         )
     asked = _asked(plan.users, session)
-    networks = session.references(plan.networks.model_copy(update={"pins": None}))
+    networks = session.trainer.references(plan.networks.model_copy(update={"pins": None}))
     say(f"{plan.file}: {len(networks)} networks of {plan.networks.target}, from the cache or trained now")
-    session.prepare(networks, lambda one: asked.of(one, 0, "0" * 64))
+    session.trainer.prepare(networks, lambda one: asked.of(one, 0, "0" * 64))
     found = []
     for seed, one in enumerate(networks, FIRST_REFERENCE):
         found.append(asked.of(one, seed, session.trainer.train(recipe, seed=seed).found or ""))

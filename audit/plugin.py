@@ -10,44 +10,22 @@ import pytest
 
 from audit.durations import WORTH_TELLING_SECONDS, spoken
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
+from audit.options import pytest_addoption, settings_of
 from audit.outcome import Outcome
-from audit.records import Evidence, Exhibit, Family, IfNotRun, Profile, Report, Status, TimingKind, Verdict
+from audit.records import Evidence, Exhibit, Family, IfNotRun, Report, Status, TimingKind, Verdict
 from audit.report import as_html
 from audit.requirements import BaseRequirement, Turn
-from audit.run import AuditRun, Settings
+from audit.run import AuditRun
 from audit.session import AuditSession
 from audit.store import Arrays
 from audit.terminal import Terminal
-from audit.workers import cores
+
+__all__ = ["pytest_addoption"]
 
 RUN = pytest.StashKey[AuditRun]()
 RECORDED = pytest.StashKey[Verdict]()
 UNIT = Path("tests/unit")
 _FAILURES = (RequirementNotMet, Undecided, NotExamined)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of an audit."""
-    group = parser.getgroup("audit", "security audit of a model")
-    group.addoption(
-        "--policy", default="auto", metavar="FILE", help="policy file, or auto (default): MNIST, else digits"
-    )
-    group.addoption("--target", default=None, metavar="NAME", help="target of the policy; default: the one it names")
-    group.addoption(
-        "--only", nargs="+", action="extend", default=[], metavar="ID", help="audit these requirements only"
-    )
-    group.addoption("--profile", choices=[p.value for p in Profile], default="quick", help="upper limits of samples")
-    group.addoption("--offline", action="store_true", help="do not try the network")
-    group.addoption("--advisories", metavar="DIR", help="ask this snapshot of advisories, not the network")
-    group.addoption("--allow-incomplete", action="store_true", help="open the gate when nothing is NOT_MET")
-    group.addoption("--block-not-run", nargs="*", metavar="ID", help="treat if_not_run: report of these (all) as block")
-    group.addoption("--device", default="auto", help="auto (default): cuda, then mps, then cpu")
-    group.addoption("--retrain", action="store_true", help="train again, and compare with the released weights")
-    group.addoption("--exhaustive", action="store_true", help="attack every sample, even where fewer decide")
-    group.addoption("--exhibits", action="store_true", help="draw every exhibit, whatever the profile")
-    # as pytest-xdist does: short options in lower case are pytest's own but for those that every user will look for
-    group._addoption("-j", "--jobs", type=int, default=cores(), metavar="N", help="processes; default: one a core")
-    group.addoption("--report-dir", default="reports", metavar="DIR", help="where report folders are made")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -64,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = Terminal(config)
     try:
         run = AuditRun(
-            config.rootpath, _settings(config), terminal.tick, terminal.foreground, terminal.announce, terminal.scrub
+            config.rootpath, settings_of(config), terminal.tick, terminal.foreground, terminal.announce, terminal.scrub
         )
     except AuditError as error:
         message = str(error).replace(f"{config.rootpath}/", "")  # relative within the repository, real elsewhere
@@ -329,23 +307,3 @@ def _is_audit(config: pytest.Config) -> bool:
 
 def _path(config: pytest.Config, argument: str) -> Path:
     return (config.invocation_params.dir / argument.partition("::")[0]).resolve()
-
-
-def _settings(config: pytest.Config) -> Settings:
-    option = config.option
-    return Settings(
-        policy=option.policy,
-        target=option.target,
-        only=tuple(option.only),
-        profile=Profile(option.profile),
-        offline=option.offline,
-        allow_incomplete=option.allow_incomplete,
-        block=None if option.block_not_run is None else tuple(option.block_not_run),
-        device=option.device,
-        retrain=option.retrain,
-        exhaustive=option.exhaustive,
-        exhibits=option.exhibits,
-        jobs=option.jobs,
-        report_dir=Path(option.report_dir),
-        advisories=option.advisories,
-    )

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from audit import checks, repository, scenarios
-from audit.choose import Choice, choose
+from audit import checks, drawn, repository, scenarios
+from audit.choose import choose
 from audit.collector import Collector
 from audit.dependencies import advisories, bom
 from audit.durations import Durations
 from audit.errors import PolicyError
-from audit.exhibits import PoisonScenario, Scenario
+from audit.exhibits import Scenario
 from audit.judge import judge
 from audit.measure import Laboratory
 from audit.outcome import Outcome
@@ -31,55 +31,16 @@ from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, Verdict
 from audit.register import read_register
 from audit.report import as_json, as_sarif
-from audit.requirements import BaseRequirement, InversionRequirement, RegisterRequirement, TriggerRequirement
+from audit.requirements import BaseRequirement, RegisterRequirement
 from audit.session import AuditSession, Options, choose_device
+from audit.settings import Settings
 from audit.store import Arrays, Store
-from audit.workers import Workers
+from audit.workers import Workers, settle
 
 WAIVERS = "policies/waivers.yaml"
 CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
 SHOWN_FINDINGS = 100
 WHOLE_RUN = "whole run"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options of ``python -m audit run``, as pytest parsed them."""
-
-    policy: str = "auto"
-    target: str | None = None
-    only: tuple[str, ...] = ()
-    profile: Profile = Profile.QUICK
-    offline: bool = False
-    allow_incomplete: bool = False
-    block: tuple[str, ...] | None = None
-    device: str = "auto"
-    retrain: bool = False
-    exhaustive: bool = False
-    exhibits: bool = False
-    jobs: int = 1
-    report_dir: Path = Path("reports")
-    advisories: str | None = None
-
-    def command(self, choice: Choice) -> str:
-        """Return the command that repeats this run, every choice spelt out."""
-        words = ["python -m audit run", f"--policy {choice.name}"]
-        words += [f"--target {self.target or choice.file.policy.target}", f"--profile {self.profile}"]
-        words += [f"--only {' '.join(self.only)}"] if self.only else []
-        outside = Path(self.advisories or "").is_absolute()
-        words += (
-            [f"--advisories {Path(self.advisories).name if outside else self.advisories}"] if self.advisories else []
-        )
-        words += [f"--device {self.device}"] if self.device != "auto" else []
-        flags = {
-            "offline": self.offline,
-            "allow-incomplete": self.allow_incomplete,
-            "retrain": self.retrain,
-            "exhaustive": self.exhaustive,
-            "exhibits": self.exhibits,
-        }
-        words += [" ".join(["--block-not-run", *self.block])] if self.block is not None else []
-        return " ".join(words + [f"--{name}" for name, given in flags.items() if given])
 
 
 class AuditRun:
@@ -153,7 +114,7 @@ class AuditRun:
     def start(self) -> None:
         """Start what can be done beside the requirements that compute: training, and checks that mostly wait."""
         if self.settings.jobs > 1 and sys.platform == "linux":
-            self.session.train_ahead(self.requirements)
+            self.session.trainer.train_ahead(self.requirements)
             checks.start_beside(self.requirements, self.session)
 
     def expected_seconds(self, name: str | None = None) -> float | None:
@@ -220,7 +181,7 @@ class AuditRun:
                 "left_out": [
                     one.id for one in policy_file.policy.requirements if one.id not in {r.id for r in self.requirements}
                 ],
-                "exhibits_left_out": self._exhibits_left_out(),
+                "exhibits_left_out": self._left_out(),
             },
             target=self.session.describe_target(),
             notes=(*self.session.notes, *self.store.notes, *bill_notes),
@@ -315,48 +276,20 @@ class AuditRun:
         """Return the processes that compute: forked ones cannot use a GPU, nor gradients where there is one."""
         if self.device.type != "cpu":
             return Workers(1)
-        torch.set_num_threads(1)  # also with one process: the same operations in the same order give the same figures
+        settle()  # also with one process: the same operations in the same order give the same figures
         return Workers(1 if torch.cuda.is_available() else self.settings.jobs)
 
-    @property
-    def _all_exhibits(self) -> bool:
-        return not self.partial and (self.settings.profile is Profile.FULL or self.settings.exhibits)
-
-    def _exhibits_left_out(self) -> dict[str, Any] | None:
-        """Return how many exhibits of each kind this run did not draw, and the command that does; None for none."""
-        shown = self.choice.file.policy.exhibits
-        counts = {
-            "scenarios": len(shown.scenarios),
-            "curves": sum(not one.quick for one in shown.curves),
-            "defences": len(shown.defences),
-            "poisonings": len(shown.poisonings.scenarios) if shown.poisonings else 0,
-            "run-time detections": len(shown.runtime),
-        }
-        if self._all_exhibits or self.partial or not any(counts.values()):
-            return None
-        command = replace(self.settings, exhibits=True).command(self.choice)
-        return {"counts": {kind: count for kind, count in counts.items() if count}, "command": command}
-
-    def _poisonings(self) -> tuple[PoisonScenario, ...]:
-        """Return the poisonings that this profile shows."""
-        table = self.choice.file.policy.exhibits.poisonings
-        full = self.settings.profile is Profile.FULL
-        return tuple(one for one in table.scenarios if full or one.quick) if table else ()
-
     def exhibits(self) -> dict[str, tuple[Any, ...]]:
-        """Return the exhibits of this run by kind; in a partial audit those of its requirements alone."""
-        policy = self.choice.file.policy
-        shown, everything = policy.exhibits, self._all_exhibits
-        released = [name for name, spec in policy.targets.items() if spec.recipe and spec.weights]
-        return {
-            "scenarios": shown.scenarios if everything else (),
-            "seen": () if everything or self.partial else ("what was shown for the verdicts",),
-            "curves": () if self.partial else tuple(one for one in shown.curves if everything or one.quick),
-            "defences": shown.defences if everything else (),
-            "poisonings": self._poisonings() if everything else (),
-            "runtime": shown.runtime if everything else (),
-            "triggers": tuple(one for one in self.requirements if isinstance(one, TriggerRequirement)),
-            "inverted": tuple(one for one in self.requirements if isinstance(one, InversionRequirement)),
-            "worst": ("all attacks",) if any(one.family is Family.EVASION for one in self.requirements) else (),
-            "retrained": tuple(released) if self.settings.retrain else (),
-        }
+        """Return the exhibits of this run by kind."""
+        settings = self.settings
+        everything = settings.profile is Profile.FULL or settings.exhibits
+        policy, chosen = self.choice.file.policy, self.requirements
+        return drawn.of(policy, chosen, settings.profile, everything=everything, retrain=settings.retrain)
+
+    def _left_out(self) -> dict[str, Any] | None:
+        """Return how many exhibits of each kind this run did not draw, and the command that does; None for none."""
+        if self.partial or self.settings.profile is Profile.FULL or self.settings.exhibits:
+            return None
+        counts = drawn.left_out(self.choice.file.policy.exhibits)
+        command = replace(self.settings, exhibits=True).command(self.choice)
+        return {"counts": counts, "command": command} if counts else None

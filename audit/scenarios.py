@@ -13,11 +13,11 @@ from audit import metrics
 from audit.attacks import Attack
 from audit.exhibits import Curve, DefenceCheck, Scenario
 from audit.loading import Samples
-from audit.measure import Shown
 from audit.outcome import Outcome, confusion_matrix, rates
 from audit.records import Exhibit, Knowledge, Norm, ThreatModel
 from audit.sequential import anytime_interval
 from audit.session import AuditSession
+from audit.trial import Shown
 
 CONFIDENCE = 0.95
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,20 +19,18 @@ from audit.dependencies.advisories import Snapshot
 from audit.errors import IntegrityError, TargetError
 from audit.lasting import Lasting
 from audit.loading import Dataset, Samples, resolve
-from audit.measure import Laboratory, Shown
-from audit.poisoning import references
+from audit.measure import Laboratory
 from audit.poisoning.detectors import Detection, detected
 from audit.poisoning.plan import Poisoning
-from audit.poisoning.references import Pins, Reference
 from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile
-from audit.requirements import BaseRequirement, BuiltinControl, Count, Limits, ReferenceNetworks, TargetControl
+from audit.requirements import BuiltinControl, Count, Limits, TargetControl
 from audit.target import TorchTarget, build_target, defend, wrap_network
 from audit.trainer import Trainer, Weights, pinned
+from audit.trial import Shown
 from audit.workers import Ahead
 
-FIRST_REFERENCE = 101  # seed; the next ones follow
 PLANTED = 0.1  # share of the images that a backdoored control is fitted on
 
 
@@ -72,7 +70,6 @@ class AuditSession:
     _failures: dict[str, str] = field(default_factory=dict)
     _samples: dict[int | None, Samples] = field(default_factory=dict)
     _detected: dict[str, Detection] = field(default_factory=dict)
-    _references: dict[str, Reference] = field(default_factory=dict)
     shown: list[Shown] = field(default_factory=list)
     beside: dict[str, Ahead] = field(default_factory=dict)
     seconds_beside: dict[str, float] = field(default_factory=dict)
@@ -110,31 +107,6 @@ class AuditSession:
         with suppress(Exception):
             self.target()
 
-    def train_ahead(self, requirements: Sequence[BaseRequirement]) -> None:
-        """Train what requirements will ask for in processes beside this one; asked for then, it is in the cache.
-
-        With ``--retrain`` the cache is not believed, so nothing is trained ahead.
-        """
-        workers, policy = self.laboratory.workers, self.file.policy
-        wanted = [name for one in requirements for name in one.targets if policy.targets[name].trained_here]
-        free = workers.count - 1
-        if self.options.retrain or free < 1:
-            return
-        names = list(dict.fromkeys(wanted))
-        for place in range(min(free, len(names))):
-            workers.ahead("training", partial(self._train_all, names[place::free]), computes=True)
-
-    def _train_all(self, names: Sequence[str]) -> str:
-        for name in names:
-            with suppress(Exception):  # asked for again, it is told
-                self.weights(name)
-        return ""
-
-    def prepare(self, networks: Sequence[Reference], work: Callable[[Reference], object]) -> None:
-        """Train references and show them images side by side; not with ``--retrain``: there no cache is believed."""
-        if not self.options.retrain:
-            references.prepare(networks, work)
-
     def retrained_target(self, name: str) -> TorchTarget:
         """Return a released target with the weights that its recipe gives when it is trained again.
 
@@ -144,58 +116,14 @@ class AuditSession:
         recipe = self.spec(name).recipe
         if recipe is None:
             raise TargetError(f"--retrain: target {name} has no recipe to train it again by")
-        return self._from_factory(name, self.spec(name), self.trainer.train(recipe))
-
-    def references(self, named: ReferenceNetworks) -> list[Reference]:
-        """Return clean networks to compare with: pinned, or the recipe of a target, trained with seeds of their own."""
-        pins, spec, found = self._pins(named), self.spec(named.target), []
-        for seed in range(FIRST_REFERENCE, FIRST_REFERENCE + named.count):
-            key = f"{named.target}, seed {seed}"
-            if key not in self._references:
-                self._references[key] = Reference(
-                    key,
-                    self.classes(spec),
-                    self.laboratory,
-                    partial(self._reference_target, key, spec, seed),
-                    pins.of(seed) if pins else None,
-                )
-            found.append(self._references[key])
-        return found
-
-    def training_digest(self, recipe: str) -> str | None:
-        """Return what the policy says decides the weights of a recipe; None where it does not say."""
-        policy = self.file.policy
-        if policy.trainer_digest is None:
-            return None
-        return str(resolve(policy.trainer_digest, "trainer_digest", self.root)(recipe, self.dataset.source))
-
-    def _pins(self, named: ReferenceNetworks) -> Pins | None:
-        """Return what is pinned of reference networks, where it holds; a note says why it does not."""
-        recipe = self.spec(named.target).recipe or ""
-        if named.pins is None or self.options.retrain or (training := self.training_digest(recipe)) is None:
-            return None
-        path = self.root / named.pins
-        why = "there is no such file"
-        if path.is_file():
-            pins = references.read(path)
-            why = references.outdated(pins, recipe, training) or ""
-            if not why:
-                return pins
-        note = f"{named.pins} is not used ({why}): the reference networks of {named.target} are trained again"
-        if note not in self.notes:
-            self.notes.append(note)
-            self.announce(note)
-        return None
-
-    def _reference_target(self, key: str, spec: TargetSpec, seed: int) -> TorchTarget:
-        return self._from_factory(key, spec, self.trainer.train(spec.recipe or "", seed=seed))
+        return self.from_factory(name, self.spec(name), self.trainer.train(recipe))
 
     def poisoned_target(self, name: str, label: str, poison: Poisoning) -> TorchTarget:
         """Return the network that a target's recipe gives on a poisoned copy of the training split."""
         key = f"{name}, {label}"
         if key not in self._targets:
             spec = self.spec(name).model_copy(update={"poison": poison})
-            self._targets[key] = self._from_factory(key, spec, self.trainer.of(key, spec))
+            self._targets[key] = self.from_factory(key, spec, self.trainer.of(key, spec))
         return self._targets[key]
 
     def weights(self, name: str) -> Weights | None:
@@ -331,11 +259,12 @@ class AuditSession:
             partner = self.target(spec.defence.partner) if spec.defence.partner else None
             target = defend(name, self.target(spec.wraps), spec.defence, partner)
         else:
-            target = self._from_factory(name, spec, self.weights(name))
+            target = self.from_factory(name, spec, self.weights(name))
         check(target, self.dataset.audit)
         return target
 
-    def _from_factory(self, name: str, spec: TargetSpec, weights: Weights | None) -> TorchTarget:
+    def from_factory(self, name: str, spec: TargetSpec, weights: Weights | None) -> TorchTarget:
+        """Build the network of a target, with weights other than its own perhaps."""
         return build_target(
             name,
             spec.factory or "",

@@ -5,6 +5,8 @@ Training itself is the policy's: ``trainer`` names the function that does it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +16,18 @@ from audit.artifacts.weights import file_sha256
 from audit.attacks import Pgd
 from audit.errors import PolicyError, TargetError
 from audit.loading import Samples, resolve
+from audit.poisoning import references
 from audit.poisoning.plan import Poisoned, Poisoning
+from audit.poisoning.references import Pins, Reference
 from audit.policy import TargetSpec
-from audit.requirements import TriggerRequirement
+from audit.requirements import BaseRequirement, ReferenceNetworks, TriggerRequirement
+from audit.target import TorchTarget
 
 if TYPE_CHECKING:
     from audit.session import AuditSession
 
 CARRIER_STEPS = 40
+FIRST_REFERENCE = 101  # seed; the next ones follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Trainer:
         """Serve this session."""
         self._session = session
         self._poisoned: dict[str, Poisoned] = {}
+        self._references: dict[str, Reference] = {}
 
     def of(self, name: str, spec: TargetSpec) -> Weights:
         """Return the weights that a target's recipe gives on its training data."""
@@ -106,6 +113,77 @@ class Trainer:
         if self._session.dataset.training is None:
             raise TargetError(f"dataset {self._session.dataset.name}: expected a training split (got none)")
         return self._session.dataset.training
+
+    def references(self, named: ReferenceNetworks) -> list[Reference]:
+        """Return clean networks to compare with: pinned, or the recipe of a target, trained with seeds of their own."""
+        pins, spec, found = self._pins(named), self._session.spec(named.target), []
+        for seed in range(FIRST_REFERENCE, FIRST_REFERENCE + named.count):
+            key = f"{named.target}, seed {seed}"
+            if key not in self._references:
+                self._references[key] = Reference(
+                    key,
+                    self._session.classes(spec),
+                    self._session.laboratory,
+                    partial(self._reference_target, key, spec, seed),
+                    pins.of(seed) if pins else None,
+                )
+            found.append(self._references[key])
+        return found
+
+    def training_digest(self, recipe: str) -> str | None:
+        """Return what the policy says decides the weights of a recipe; None where it does not say."""
+        policy = self._session.file.policy
+        if policy.trainer_digest is None:
+            return None
+        return str(
+            resolve(policy.trainer_digest, "trainer_digest", self._session.root)(recipe, self._session.dataset.source)
+        )
+
+    def _pins(self, named: ReferenceNetworks) -> Pins | None:
+        """Return what is pinned of reference networks, where it holds; a note says why it does not."""
+        recipe = self._session.spec(named.target).recipe or ""
+        if named.pins is None or self._session.options.retrain or (training := self.training_digest(recipe)) is None:
+            return None
+        path = self._session.root / named.pins
+        why = "there is no such file"
+        if path.is_file():
+            pins = references.read(path)
+            why = references.outdated(pins, recipe, training) or ""
+            if not why:
+                return pins
+        note = f"{named.pins} is not used ({why}): the reference networks of {named.target} are trained again"
+        if note not in self._session.notes:
+            self._session.notes.append(note)
+            self._session.announce(note)
+        return None
+
+    def _reference_target(self, key: str, spec: TargetSpec, seed: int) -> TorchTarget:
+        return self._session.from_factory(key, spec, self.train(spec.recipe or "", seed=seed))
+
+    def train_ahead(self, requirements: Sequence[BaseRequirement]) -> None:
+        """Train what requirements will ask for in processes beside this one; asked for then, it is in the cache.
+
+        With ``--retrain`` the cache is not believed, so nothing is trained ahead.
+        """
+        workers, policy = self._session.laboratory.workers, self._session.file.policy
+        wanted = [name for one in requirements for name in one.targets if policy.targets[name].trained_here]
+        free = workers.count - 1
+        if self._session.options.retrain or free < 1:
+            return
+        names = list(dict.fromkeys(wanted))
+        for place in range(min(free, len(names))):
+            workers.ahead("training", partial(self._train_all, names[place::free]), computes=True)
+
+    def _train_all(self, names: Sequence[str]) -> str:
+        for name in names:
+            with suppress(Exception):  # asked for again, it is told
+                self._session.weights(name)
+        return ""
+
+    def prepare(self, networks: Sequence[Reference], work: Callable[[Reference], object]) -> None:
+        """Train references and show them images side by side; not with ``--retrain``: there no cache is believed."""
+        if not self._session.options.retrain:
+            references.prepare(networks, work)
 
     def check(self) -> None:
         """Hold poisonings and triggers to the data, before anything is trained.

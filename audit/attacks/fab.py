@@ -126,7 +126,8 @@ class _Walk:
         moved = self._approach(moved, wanted)
         with torch.no_grad():
             logits = search.target.step_logits(moved)
-        fools, _ = search.misleads(moved, logits)
+        misled = search.misleads(moved, logits)
+        fools, _ = misled
         size = distances(search.x, moved, search.norm)
         better = fools & (size < self._size)
         self._best = torch.where(better.view(-1, 1, 1, 1), moved, self._best)
@@ -134,7 +135,7 @@ class _Walk:
         onwards = torch.where(fools.view(-1, 1, 1, 1), search.x + BACKWARD * (moved - search.x), moved)
         if not self._stop:
             return onwards
-        stay = search.look(moved, logits, self._spent, within=size <= search.eps)
+        stay = search.look(moved, logits, self._spent, within=size <= search.eps, misled=misled)
         self._keep(stay)
         return onwards if stay is None else onwards[stay]
 

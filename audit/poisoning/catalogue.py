@@ -81,7 +81,7 @@ def backdoor(requirement: TriggerRequirement, session: AuditSession) -> Examined
     named = requirement.reference_networks
     trial = Trial(
         requirement.triggers,
-        session.references(named) if named else [],
+        session.trainer.references(named) if named else [],
         session,
         requirement.bound,
         placebos=requirement.placebos,
@@ -135,7 +135,9 @@ class Trial:
 
     def excesses(self, target: TorchTarget, samples: Samples) -> list[ShownExcess]:
         """Stamp every trigger on every image."""
-        self._session.prepare(self._references, lambda one: [one.rates(samples, trigger) for trigger in self._triggers])
+        self._session.trainer.prepare(
+            self._references, lambda one: [one.rates(samples, trigger) for trigger in self._triggers]
+        )
         return [self._excess(target, samples, trigger) for trigger in self._triggers]
 
     def judges(self, excess: Excess) -> bool:

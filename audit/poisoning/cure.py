@@ -20,7 +20,7 @@ def cure(requirement: CureRequirement, session: AuditSession) -> Examined:
     poison = poison_of(requirement.cured, session)
     if poison.trigger is None:
         raise TargetError(f"target {requirement.cured}: its poisoning has no trigger, so there is no backdoor to cure")
-    references = session.references(requirement.reference_networks)
+    references = session.trainer.references(requirement.reference_networks)
     trial = Trial((poison.trigger,), references, session, requirement.bound)
     samples = session.samples(requirement.samples)
     found = trial.excesses(cured, samples)

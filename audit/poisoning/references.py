@@ -22,12 +22,13 @@ from audit import outcome
 from audit.errors import PolicyError
 from audit.files import write_atomically
 from audit.loading import Samples
-from audit.measure import Laboratory, samples_digest
+from audit.measure import Laboratory
 from audit.outcome import Rate
 from audit.poisoning import inversion, triggers
 from audit.poisoning.triggers import AnyTrigger, Trigger
 from audit.records import Record, Sha256
 from audit.target import TorchTarget
+from audit.trial import samples_digest
 
 COUNTED_BY = (triggers, outcome, inversion)
 Counts = tuple[Annotated[int, Field(ge=0)], ...]

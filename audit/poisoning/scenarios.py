@@ -29,7 +29,7 @@ def poisoned(spec: PoisonScenario, table: PoisonTable, session: AuditSession) ->
     """Train on one poisoned copy, and return a row of the table and how classes are turned into one another."""
     name, poison = table.reference_networks.target, spec.poison
     target, samples = session.poisoned_target(name, spec.label, poison), session.samples("all")
-    references = session.references(table.reference_networks)
+    references = session.trainer.references(table.reference_networks)
     done = session.trainer.poisoned(f"{name}, {spec.label}", poison)
     clean = session.laboratory.clean(target, samples)
     usual = [one.right(samples) / len(samples) for one in references]

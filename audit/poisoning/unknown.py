@@ -73,8 +73,11 @@ class _Trial:
 
     def __init__(self, requirement: InversionRequirement, session: AuditSession) -> None:
         self._requirement, self._session = requirement, session
-        references, asked = session.references(requirement.reference_networks), (images(session), requirement.steps)
-        session.prepare(references, lambda one: one.smallest_trigger(*asked, SEEDS[0]))
+        references, asked = (
+            session.trainer.references(requirement.reference_networks),
+            (images(session), requirement.steps),
+        )
+        session.trainer.prepare(references, lambda one: one.smallest_trigger(*asked, SEEDS[0]))
         self.references = {one.name: one.smallest_trigger(*asked, SEEDS[0]) for one in references}
 
     def inversions(self, target: TorchTarget) -> list[Inverted]:

@@ -107,17 +107,18 @@ class GeneralThreat(Record):
 
 
 class Turn(IntEnum):
-    """When a requirement is examined: the cheap and decisive ones first, those that read others last.
+    """When a requirement is examined: those that need no other network first, then cheap ones; what reads others last.
 
     What mostly waits, for tools, servers and look-ups, is examined beside those that compute; what measures load has
     the machine to itself.
     """
 
-    CHEAP = 0
-    COMPUTING = 1
-    WAITING = 2
-    ALONE = 3
-    LAST = 4
+    AT_ONCE = 0
+    CHEAP = 1
+    COMPUTING = 2
+    WAITING = 3
+    ALONE = 4
+    LAST = 5
 
 
 class BaseRequirement(Record):

@@ -61,7 +61,7 @@ class PerformanceRequirement(BaseRequirement):
     """Clean accuracy."""
 
     metric: ClassVar[Metric] = Metric.CLEAN_ACCURACY
-    usual_turn: ClassVar[Turn] = Turn.CHEAP
+    usual_turn: ClassVar[Turn] = Turn.AT_ONCE
     family: Literal[Family.PERFORMANCE]
     threat_model: GeneralThreat
     samples: Limits = Limits()

@@ -107,7 +107,7 @@ class IntegrityRequirement(_PoisoningRequirement):
     """
 
     metric: ClassVar[Metric] = Metric.FINDINGS
-    usual_turn: ClassVar[Turn] = Turn.CHEAP
+    usual_turn: ClassVar[Turn] = Turn.AT_ONCE
     check: Literal["integrity"]
     training: Sha256
     audit: Sha256

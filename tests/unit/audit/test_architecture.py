@@ -66,7 +66,8 @@ ROOMS = (
     ),
     ("outcome", "builtin", "workers"),
     ("target", "attacks", "scanners"),
-    ("requirements", "measure", "provenance", "contract"),
+    ("requirements", "trial", "provenance", "contract"),
+    ("measure",),
     (
         "exhibits",
         "probes",
@@ -76,8 +77,9 @@ ROOMS = (
         "poisoning.strip",
     ),
     ("poisoning.references", "policy", "serving.bench"),
-    ("choose", "session", "trainer", "collector", "report", "challenge"),
-    ("examine", "scenarios", "terminal", "dependencies.bom"),
+    ("drawn", "choose", "session", "trainer", "collector", "report", "challenge"),
+    ("settings",),
+    ("options", "examine", "scenarios", "terminal", "dependencies.bom"),
     (
         "evasion",
         "artifacts.examine",

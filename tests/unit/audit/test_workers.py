@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_what_computes_ahead_counts_as_one_of_the_processes(tmp_path):
     go.touch()
     assert ahead.result() == "True"
     found = sorted(tuple(map(float, path.read_text().split())) for path in spans.iterdir())
-    assert all(later[0] >= sooner[1] for sooner, later in zip(found, found[1:], strict=False))
+    assert all(later[0] >= sooner[1] for sooner, later in pairwise(found))
     workers.close()
 
 
