@@ -59,6 +59,11 @@ class Ahead:
         self.name, self._process, self._answer = name, process, answer
 
     @property
+    def sentinel(self) -> int:
+        """Return what becomes ready when it ends, for ``multiprocessing.connection.wait``."""
+        return self._process.sentinel
+
+    @property
     def running(self) -> bool:
         """Tell whether it still works."""
         return self._process.is_alive()
@@ -114,10 +119,10 @@ class Workers:
         waiting, running = list(pieces), list[ForkProcess]()
         try:
             while waiting or running:
-                busy = sum(one.running for one in self._computing)
-                while waiting and len(running) < max(1, self.count - busy):
+                busy = [one for one in self._computing if one.running]
+                while waiting and len(running) < max(1, self.count - len(busy)):
                     running.append(self._fork(waiting.pop(0)))
-                connection.wait([one.sentinel for one in running])
+                connection.wait([one.sentinel for one in (*running, *busy)])
                 running = [one for one in running if one.is_alive()]
                 done(len(pieces) - len(waiting) - len(running))
         finally:

@@ -27,8 +27,8 @@ GPU_LOOKS = 10
 # Margins below this share of the greatest logit, in cheap arithmetic, are looked at again in float32: twice as much as
 # bfloat16 was ever off by, in 64,000 looks at both released networks (0.9 per cent; half of them by 0.1 or less).
 NARROW = 0.02
-# The last steps of a search go in float32, this share of them. On both released networks bfloat16 steps cost no strength
-# even without it, as measured, and it costs next to no time (benchmarks/README.md).
+# The last steps of a search go in float32, this share of them: it costs next to no time, and on both released networks
+# bfloat16 steps lose nothing then, nor did they without it (benchmarks/README.md).
 EXACT_STRETCH = 0.125
 # A sample leaves once its margin is below this share of the greatest logit: in another batch a convolution may round
 # otherwise, and what was hardly misclassified here might stand there.

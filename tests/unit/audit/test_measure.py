@@ -13,12 +13,14 @@ import torch
 from audit.attacks import ApgdCe, Attack, Corruption, Fgsm, Moved, Pgd
 from audit.errors import AttackError, TargetError
 from audit.loading import Samples
-from audit.measure import BLOCK
+from audit.measure import BLOCK, Laboratory
 from audit.metrics import distances
 from audit.outcome import STANDING, WRONG_BEFORE, accuracy, rates, robust_accuracy
 from audit.poisoning.triggers import Pixel
 from audit.process import run
 from audit.records import Bound, Knowledge, Metric, Norm, ThreatModel
+from audit.store import Store
+from audit.workers import Workers
 from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]
@@ -91,8 +93,14 @@ def test_clean_accuracy_of_a_constant_answer_is_one_half(laboratory, make_target
     assert accuracy(laboratory.clean(make_target(toy.untrained()), samples), bound).value == 0.5
 
 
+def later(laboratory):
+    """Return the laboratory of another run, with the same store."""
+    return Laboratory(laboratory.data_digest, laboratory.store, laboratory.tick)
+
+
 def test_an_unchanged_model_is_not_attacked_twice(laboratory, make_target, samples):
     first = laboratory.attacked(make_target(toy.honest()), samples, Fgsm(), threat(0.2), seed=0)
+    laboratory = later(laboratory)
     again = laboratory.attacked(make_target(toy.honest()), samples, Fgsm(), threat(0.2), seed=0)
     other = laboratory.attacked(make_target(toy.honest(), digest="sha256:other"), samples, Fgsm(), threat(0.2), seed=0)
     assert (first.from_store, again.from_store, other.from_store) == (False, True, False)
@@ -103,12 +111,12 @@ def test_a_stored_result_is_of_its_bounds(laboratory, make_target, samples):
     wide, narrow = make_target(toy.honest()), make_target(toy.honest())
     narrow.bounds = (0.0, 0.9)
     laboratory.attacked(narrow, samples, Fgsm(), threat(0.3), seed=0)
-    assert not laboratory.attacked(wide, samples, Fgsm(), threat(0.3), seed=0).from_store
+    assert not later(laboratory).attacked(wide, samples, Fgsm(), threat(0.3), seed=0).from_store
 
 
 def test_a_stored_result_is_not_believed_when_the_target_answers_otherwise(laboratory, make_target, samples):
     laboratory.clean(make_target(toy.honest(), digest="sha256:same"), samples)
-    outcome = laboratory.clean(make_target(toy.untrained(), digest="sha256:same"), samples)
+    outcome = later(laboratory).clean(make_target(toy.untrained(), digest="sha256:same"), samples)
     assert not outcome.from_store
     assert (outcome.after == 0).all()
 
@@ -117,7 +125,7 @@ def test_a_stored_result_is_not_believed_when_only_the_logits_differ(laboratory,
     """The same classes of clean images say nothing about how the network bears an attack."""
     laboratory.attacked(make_target(toy.honest(), digest="sha256:same"), samples, Fgsm(), threat(0.1), seed=0)
     hotter = make_target(toy.Linear(toy.halves(), scale=1.01), digest="sha256:same")
-    assert not laboratory.attacked(hotter, samples, Fgsm(), threat(0.1), seed=0).from_store
+    assert not later(laboratory).attacked(hotter, samples, Fgsm(), threat(0.1), seed=0).from_store
 
 
 def test_bounds_that_float32_rounds_are_no_violation(make_target, samples):
@@ -194,8 +202,8 @@ def test_an_attack_stops_where_it_is_told_to(laboratory, make_target, samples):
 def test_a_larger_subset_goes_on_where_a_smaller_one_ended(laboratory, make_target, samples):
     target, attack = make_target(toy.honest()), Pgd(steps=2, step_size=0.05)
     laboratory.attacked(target, samples.subset(200), attack, threat(0.1), seed=0)
-    assert laboratory.attacked(target, samples.subset(100), attack, threat(0.1), seed=0).from_store
-    assert not laboratory.attacked(target, samples.subset(None), attack, threat(0.1), seed=0).from_store
+    assert later(laboratory).attacked(target, samples.subset(100), attack, threat(0.1), seed=0).from_store
+    assert not later(laboratory).attacked(target, samples.subset(None), attack, threat(0.1), seed=0).from_store
 
 
 def test_every_sample_tells_by_what_it_was_broken_and_when(laboratory, make_target, samples):
@@ -220,6 +228,33 @@ def test_a_corruption_keeps_to_no_ball(laboratory, make_target, samples):
     attack = Corruption(kind="contrast", strength=1.0)
     outcome = laboratory.attacked(make_target(toy.honest()), samples.subset(10), attack, threat(0.01), seed=0)
     assert outcome.arrays["distance"].min() > 0.1
+
+
+def test_blocks_are_the_same_side_by_side_and_one_after_the_other(laboratory, make_target, samples, tmp_path):
+    attack, target = Pgd(steps=3, step_size=0.02), make_target(toy.fragile())
+    alone = laboratory.attacked(target, samples, attack, threat(0.05), seed=0)
+    beside = Laboratory("sha256:toy", Store(tmp_path / "beside"), laboratory.tick, Workers(3))
+    for stop in (None, lambda standing, n: n >= 200):
+        together = beside.attacked(target, samples, attack, threat(0.05), seed=0, stop=stop)
+        for name, values in alone.arrays.items():
+            count = len(together) if len(values) == len(alone) else len(values)
+            assert (together.arrays[name] == values[:count]).all(), name
+        assert not together.from_store
+        assert len(together) == (len(samples) if stop is None else 200)
+
+
+def test_a_network_that_an_attack_changes_in_a_process_of_its_own_is_noticed(laboratory, make_target, samples):
+    class Meddling(Pgd):
+        def perturb(self, target, *given):
+            with torch.no_grad():
+                next(iter(target.network.parameters())).add_(1.0)
+            return super().perturb(target, *given)
+
+    beside = Laboratory("sha256:toy", laboratory.store, laboratory.tick, Workers(2))
+    target = make_target(toy.honest())
+    outcome = beside.attacked(target, samples, Meddling(steps=1), threat(0.05), seed=0)
+    assert target.unchanged()
+    assert outcome.description["untouched"] is False
 
 
 KILLED = """
@@ -259,3 +294,51 @@ def test_an_attack_killed_outright_loses_one_block_at_most(tmp_path):
     assert len(list(results.iterdir())) == 2, "two blocks were kept whole, and nothing half written"
     again = run([*command, "live"], cwd=ROOT, seconds=120)
     assert again.stdout.split() == ["block", "2", "block", "3", "400"], again.stderr
+
+
+KILLED_TOGETHER = """
+import os, signal, sys, time
+import torch
+from pathlib import Path
+from audit.attacks import Pgd
+from audit.loading import Samples
+from audit.measure import Laboratory
+from audit.records import Knowledge, ThreatModel
+from audit.store import Store
+from audit.target import wrap_network
+from audit.workers import Workers
+from tests.unit import toy
+
+results, begun, deadly = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "die"
+
+class Slow(Pgd):
+    def perturb(self, target, samples, *given):
+        (begun / f"{samples.index[0]}-{os.getpid()}").touch()
+        if deadly and len(list(results.glob("*.npz"))) >= 3:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        return super().perturb(target, samples, *given)
+
+split = toy.data(offline=True).audit
+samples = Samples(split.images.repeat(2, 1, 1, 1), split.labels.repeat(2))
+target = wrap_network("toy", toy.honest(), classes=2, bounds=(0.0, 1.0), device=torch.device("cpu"))
+laboratory = Laboratory("sha256:toy", Store(results), lambda done, total: None, Workers(2))
+budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=0.1)
+print(len(laboratory.attacked(target, samples, Slow(steps=1), budget, 0)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_killed_with_its_processes_an_attack_repeats_one_block_of_each_at_most(tmp_path):
+    results, first, second = (tmp_path / name for name in ("results", "first", "second"))
+    first.mkdir()
+    second.mkdir()
+    command = [sys.executable, "-c", KILLED_TOGETHER, str(results)]
+    assert run([*command, str(first), "die"], cwd=ROOT, seconds=120).code == -signal.SIGKILL
+    kept = len(list(results.glob("*.npz")))
+    assert kept >= 3, "what was done before is kept"
+    again = run([*command, str(second), "live"], cwd=ROOT, seconds=120)
+    assert again.stdout.strip() == "800", again.stderr
+    blocks = [{path.name.partition("-")[0] for path in folder.iterdir()} for folder in (first, second)]
+    assert len(list(second.iterdir())) == 8 - kept, "nothing that was kept is done again"
+    assert len(blocks[0] & blocks[1]) <= 2

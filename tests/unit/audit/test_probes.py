@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from audit.attacks import Fgsm, Noise, Pgd
-from audit.challenge import Challenges, Subject, _compare, _growth, challenge, lost
+from audit.challenge import Challenger, Challenges, Subject, _compare, _growth, challenge, lost
 from audit.measure import Laboratory
 from audit.outcome import Outcome
 from audit.probes import examine_target, label_leaking, untouched
@@ -99,7 +99,7 @@ def health(tmp_path_factory, make_target):
         threat = ThreatModel(goal="any wrong class", knowledge=Knowledge.WHITE_BOX, norm=norm, eps=eps)
         outcome = laboratory.attacked(target, samples, attack, threat, seed=0)
         found = challenge(laboratory, Subject(target, attack, threat, outcome, 0), samples, surrogate)
-        probes = (*examine_target(target, samples), label_leaking(outcome), *found.probes, untouched(target))
+        probes = (*examine_target(target, samples), label_leaking(outcome), *found.probes, untouched(target, outcome))
         return {probe.name: probe for probe in probes}, outcome, found
 
     return examined
@@ -206,17 +206,18 @@ def test_what_fell_among_the_first_samples_stays_fallen_when_all_are_attacked_an
     arrays = {name: values.copy() for name, values in outcome.arrays.items()}
     chosen = outcome.standing.nonzero()[0][:3]
     arrays["after"][chosen] = (arrays["labels"][chosen] + 1) % 10
-    found = Challenges(outcomes=(("probe: seen once", replace(outcome, arrays=arrays)),))
+    found = Challenges(outcomes=((Challenger("seen once", attack), replace(outcome, arrays=arrays)),))
     assert lost(laboratory, Subject(target, attack, threat, outcome, 0), samples, found) == 3
 
 
 def test_a_network_that_writes_to_itself_is_noticed(make_target):
-    target = make_target(robust())
-    assert untouched(target).passed
+    target, elsewhere = make_target(robust()), Outcome({}, {"untouched": True}, from_store=False)
+    assert untouched(target, elsewhere).passed
+    assert not untouched(target, replace(elsewhere, description={"untouched": False})).passed
     changed = make_target(nets.trained(epochs=1))
     with torch.no_grad():
         next(changed.network.parameters()).add_(1.0)
-    assert not untouched(changed).passed
+    assert not untouched(changed, elsewhere).passed
 
 
 def outcome_of(before, after):

@@ -127,6 +127,26 @@ def test_what_computes_ahead_counts_as_one_of_the_processes(tmp_path):
     workers.close()
 
 
+def test_a_process_that_becomes_free_is_used_at_once(tmp_path):
+    """Else one long piece of work keeps the next waiting although what was started ahead has long ended."""
+    workers = Workers(2)
+    begun = tmp_path / "begun"
+    workers.ahead("training", lambda: str(eventually(begun.exists)), computes=True)
+
+    def long():
+        begun.touch()
+        eventually((tmp_path / "met").exists)
+
+    def short():
+        (tmp_path / "met").touch()
+
+    before = time.monotonic()
+    workers.side_by_side([long, short])
+    assert (tmp_path / "met").exists()
+    assert time.monotonic() - before < 15, "the second piece waited for the end of the first"
+    workers.close()
+
+
 def test_closing_ends_what_still_runs_and_lets_it_clean_up(tmp_path):
     workers = Workers(2)
 
