@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -53,12 +54,12 @@ class PinnedAccuracy(Record):
 
 
 class PinnedInversion(Record):
-    """Size in pixels of the smallest trigger that inversion found for any class."""
+    """Size in pixels of the smallest trigger that inversion found for any class; None where none works."""
 
     samples: str
     steps: int
     seed: int
-    smallest: Annotated[float, Field(gt=0.0)]
+    smallest: Annotated[float, Field(gt=0.0)] | None
 
 
 class PinnedNetwork(Record):
@@ -123,7 +124,7 @@ class Reference:
         asked = (samples_digest(samples), steps, seed)
         for one in self.pinned.inversions if self.pinned else ():
             if (one.samples, one.steps, one.seed) == asked:
-                return one.smallest
+                return math.inf if one.smallest is None else one.smallest
         return inversion.inverted(self.laboratory, self.target, samples, steps, seed).smallest
 
 
@@ -160,9 +161,11 @@ class Asked:
                     samples=samples_digest(samples),
                     steps=steps,
                     seed=start,
-                    smallest=reference.smallest_trigger(samples, steps, start),
+                    smallest=size if math.isfinite(size) else None,
                 )
-                for samples, steps, start in self.inversions
+                for samples, steps, start, size in (
+                    (*asked, reference.smallest_trigger(*asked)) for asked in self.inversions
+                )
             ),
         )
 

@@ -25,9 +25,11 @@ def samples(n):
     return nets.digits()[1].subset(n)
 
 
-def attacked(laboratory, make_target, network, attack, n, norm=Norm.LINF, eps=EPS):
+def attacked(laboratory, make_target, network, attack, n, norm=Norm.LINF, eps=EPS, exact=None):
     budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, norm=norm, eps=eps)
-    return laboratory.attacked(make_target(network), samples(n), attack, budget, seed=0)
+    target = make_target(network)
+    target.exact = target.exact if exact is None else exact
+    return laboratory.attacked(target, samples(n), attack, budget, seed=0)
 
 
 def right(network, images, labels):
@@ -60,7 +62,8 @@ def test_pgd_leaves_no_more_standing_than_that_of_art(laboratory, make_target, r
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
-    ours = attacked(laboratory, make_target, robust, Pgd(steps=40, step_size=step, random_start=False), 200, norm, eps)
+    pgd = Pgd(steps=40, step_size=step, random_start=False)
+    ours = attacked(laboratory, make_target, robust, pgd, 200, norm, eps, exact=True)  # ART computes in float32 too
     few = samples(200)
     classifier = PyTorchClassifier(robust, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1))
     attack = ProjectedGradientDescentPyTorch(
@@ -77,6 +80,27 @@ def test_pgd_leaves_no_more_standing_than_that_of_art(laboratory, make_target, r
     assert int(ours.standing.sum()) <= int(
         standing.sum()
     )  # the same start: ours looks at every iterate, ART at the last
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm", "eps"),
+    [
+        (Pgd(steps=40, step_size=0.01), Norm.LINF, EPS),
+        (Pgd(steps=40, step_size=0.1), Norm.L2, 0.8),
+        (ApgdCe(), Norm.LINF, EPS),
+        (ApgdCe(), Norm.L2, 0.8),
+    ],
+    ids=["pgd-linf", "pgd-l2", "apgd-linf", "apgd-l2"],
+)
+def test_bfloat16_steps_break_all_but_one_per_cent_of_what_float32_steps_break(
+    laboratory, make_target, robust, attack, norm, eps
+):
+    """On any processor: where bfloat16 is not native, it is emulated here."""
+    cheap, exact = (
+        attacked(laboratory, make_target, robust, attack, 200, norm, eps, exact=one) for one in (False, True)
+    )
+    assert 0 < exact.standing.sum() < 200
+    assert int((cheap.standing & ~exact.standing).sum()) <= 2
 
 
 def standard(network, few, attacks, norm="Linf", eps=EPS):

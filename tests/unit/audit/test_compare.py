@@ -326,7 +326,7 @@ def test_the_environment_is_shown_and_does_not_count(compared):
     new["provenance"]["packages"] = {"torch": "2.16.0", "extra": "1"}
     code, out = compared(report(), new)
     assert code == 0
-    for line in ("schema_version  1.0 -> 1.7", "packages.torch  2.15.0 -> 2.16.0", "packages.extra  nothing -> 1"):
+    for line in ("schema_version  1.1 -> 1.7", "packages.torch  2.15.0 -> 2.16.0", "packages.extra  nothing -> 1"):
         assert re.search(re.sub(r" {2,}", " +", re.escape(line).replace("\\ ", " ")), out)
     assert out.endswith("Changes that count: none. Others: environment 3.\n")
 

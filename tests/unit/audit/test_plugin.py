@@ -17,9 +17,11 @@ def test_honest_network_opens_the_gate(toy_audit):
     result.stdout.fnmatch_lines(
         [
             "policy: policies/toy.yaml, as named",
-            "target: honest on cpu",
-            "*DEP-001* SKIPPED*",
+            "target: honest on cpu, 1 process",
+            "expected: no run of this kind to go by",
+            "*PERF-001* MET*",
             "*EVA-001* MET: robust_accuracy 1.0000*",
+            "*DEP-001* SKIPPED*",
             "The gate is OPEN. Of 11 requirements 10 met, 0 not met, 0 inconclusive, 1 not examined.",
             "report: reports/*/report.html",
         ]
@@ -211,7 +213,7 @@ def test_item_that_does_not_end_in_one_verdict_is_not_green(toy_audit, body, sta
             id="factory typo",
         ),
         pytest.param({}, ["-k", "EVA"], "*exactly one test item*use --only*", id="-k"),
-        pytest.param({}, ["-n", "2"], "*-n: an audit runs in one process*", id="xdist"),
+        pytest.param({}, ["-n", "2"], "*-n: an audit spreads its work itself, see -j*", id="xdist"),
     ],
 )
 def test_bad_input_is_exit_4_and_leaves_no_report(toy_audit, change, options, message):
@@ -298,7 +300,7 @@ def test_exhibit_that_crashes_makes_the_audit_incomplete(toy_audit):
         "tests/test_exhibits.py",
         "import pytest\n\n@pytest.mark.exhibits('scenarios')\ndef test_it(shown):\n    raise OSError('no')\n",
     )
-    result = toy_audit.audit()
+    result = toy_audit.audit("--exhibits")
     assert result.ret == 10
     assert "scenarios-0" in toy_audit.report()["gate"]["sentence"]
 
@@ -321,7 +323,7 @@ def test_scenarios_and_curves_reach_the_report(toy_audit):
         ],
         "curves": [{"title": "FGSM", "targets": ["honest", "fragile"], "attack": {"name": "fgsm"}, "eps": [0.1, 0.3]}],
     }
-    assert toy_audit.audit().ret == 0
+    assert toy_audit.audit("--exhibits").ret == 0
     exhibits = toy_audit.report()["exhibits"]
     rows = [one["data"] for one in exhibits if one["kind"] == "scenario"]
     assert [row["knowledge"] for row in rows] == ["none", "white-box", "transfer", "trigger"]
@@ -339,7 +341,7 @@ def test_one_run_of_a_minimal_attack_answers_for_every_eps(toy_audit):
     attack = {"name": "fab-t", "steps": 10, "smallest": True}
     curve = {"title": "FAB", "targets": ["honest", "fragile"], "attack": attack, "eps": [0.01, 0.15, 0.21, 0.3]}
     toy_audit.policy["exhibits"] = {"curves": [curve | {"samples": {"quick": 50}}]}
-    assert toy_audit.audit().ret == 0
+    assert toy_audit.audit("--exhibits").ret == 0
     (data,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "curve"]
     honest, fragile = ([point["accuracy"] for point in data["lines"][name]] for name in ("honest", "fragile"))
     assert honest[:3] == [1.0, 1.0, 1.0]
@@ -354,7 +356,7 @@ def test_a_defence_is_attacked_through(toy_audit):
     attack = {"name": "pgd", "steps": 20, "step_size": 0.05}
     check = {"target": "squeezed", "attack": attack, "eps": 0.3, "samples": {"quick": 50}}
     toy_audit.policy["exhibits"] = {"defences": [check]}
-    assert toy_audit.audit().ret == 0
+    assert toy_audit.audit("--exhibits").ret == 0
     (data,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "defence"]
     assert (data["wraps"], data["defence"]) == ("honest", defence)
     assert data["clean"]["accuracy"] == 1.0
@@ -489,7 +491,7 @@ def test_infinite_loss_is_shown_as_such(toy_audit):
     toy_audit.policy["targets"]["infinite"] = {"factory": "tests.unit.toy:infinite"}
     shown = {"trigger": {"kind": "square", "size": 6, "value": 0.5}, "target_class": 1}
     toy_audit.policy["exhibits"] = {"scenarios": [{"label": "infinite", "target": "infinite", **shown}]}
-    toy_audit.audit()
+    toy_audit.audit("--exhibits")
     (row,) = [one["data"] for one in toy_audit.report()["exhibits"] if one["kind"] == "scenario"]
     assert row["loss"] is None
     assert ">infinite<" in (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from audit.judge import compare
 from audit.loading import Samples
 from audit.outcome import Rate
 from audit.poisoning.catalogue import Excess, backdoor
+from audit.poisoning.references import Reference, prepare
 from audit.poisoning.triggers import Pixel
 from audit.records import Status
 from audit.requirements import TriggerRequirement
@@ -30,7 +31,9 @@ class Session:
         self.laboratory, self._samples = laboratory, Samples(split.images, split.labels)
         self._target = make_target(target(), target.__name__)
         self._control = make_target(toy.backdoored(), "backdoored")
-        self._references = [make_target(network(), f"{network.__name__} {i}") for i, network in enumerate(references)]
+        made = [make_target(network(), f"{network.__name__} {i}") for i, network in enumerate(references)]
+        known = [Reference(one.name, one.classes, laboratory, lambda one=one: one) for one in made]
+        self.trainer = SimpleNamespace(references=lambda named: known[: named.count], prepare=prepare)
         self.poisonings = []
 
     def samples(self, limit):
@@ -38,9 +41,6 @@ class Session:
 
     def target(self, name=None):
         return self._control if name == "backdoored" else self._target
-
-    def references(self, name, count):
-        return self._references[:count]
 
 
 @pytest.fixture
