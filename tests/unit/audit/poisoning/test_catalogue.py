@@ -167,7 +167,7 @@ def test_a_network_that_errs_anyway_is_not_blamed_on_the_trigger(examine):
 def test_uneven_classes_widen_the_lower_end():
     """Five images of a class say little, however many there are of another."""
     compared = (Rate("reference", 0, 0, 5), Rate("reference", 1, 5, 1000))
-    excess = Excess(Pixel(row=0, column=0), (Rate("target", 0, 4, 5), Rate("target", 1, 5, 1000)), compared, None)
+    excess = Excess(Pixel(row=0, column=0), (Rate("target", 0, 4, 5), Rate("target", 1, 5, 1000)), compared)
     assert excess.value == pytest.approx(0.795)
     assert excess.interval(0.99)[0] < 0
 
