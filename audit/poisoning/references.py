@@ -93,13 +93,13 @@ class Reference:
     name: str
     classes: int
     laboratory: Laboratory
-    train: Callable[[], TorchTarget]
+    make: Callable[[], TorchTarget]
     pinned: PinnedNetwork | None = None
 
     @cached_property
     def target(self) -> TorchTarget:
         """Return the network."""
-        return self.train()
+        return self.make()
 
     def rates(self, samples: Samples, trigger: Trigger) -> tuple[Rate, ...]:
         """Return the attack success rates of a trigger, one a class."""

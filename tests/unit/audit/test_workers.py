@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from audit.errors import WorkerFailed
+from audit.process import running
 from audit.workers import Workers, cores
 
 ROOT = Path(__file__).parents[3]
@@ -172,10 +172,10 @@ def test_nothing_outlives_a_parent_that_is_killed(tmp_path):
         "Workers(2).ahead('waiting', wait, computes=False).result()\n"
     )
     pid = tmp_path / "pid"
-    with subprocess.Popen([sys.executable, "-c", program, str(pid)], cwd=ROOT) as parent:
+    with running([sys.executable, "-c", program, str(pid)], cwd=ROOT) as parent:
         assert eventually(lambda: pid.is_file() and pid.read_text())
-        parent.kill()
-    assert eventually(lambda: not alive(int(pid.read_text())))
+        os.kill(parent.pid, signal.SIGKILL)  # it alone, not its group
+        assert eventually(lambda: not alive(int(pid.read_text())))
 
 
 def test_at_least_one_core_is_ours():
