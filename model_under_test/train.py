@@ -282,8 +282,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def release(trained: Trained, dataset: str, recipe: str, folder: Path = RELEASE) -> Path:
-    """Copy trained weights and their manifest into the release folder, under a speaking name."""
+def release(trained: Trained, dataset: str, recipe: str, folder: Path | None = None) -> Path:
+    """Copy trained weights and their manifest into the dataset's release folder, under a speaking name.
+
+    A folder holds one network, for that is what is signed and served.
+    """
+    folder = folder or (RELEASE if dataset == "mnist" else RELEASE.with_name(f"{RELEASE.name}_{dataset}"))
     path = folder / f"{dataset}-{recipe}.safetensors"
     manifest = artifact.read_manifest(trained.path) | {"file": path.name}
     artifact.save(path, artifact.load(trained.path, trained.sha256), manifest)
