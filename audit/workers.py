@@ -122,7 +122,7 @@ class Workers:
                 busy = [one for one in self._computing if one.running]
                 while waiting and len(running) < max(1, self.count - len(busy)):
                     running.append(self._fork(waiting.pop(0)))
-                connection.wait([one.sentinel for one in (*running, *busy)])
+                connection.wait([*(one.sentinel for one in running), *(one.sentinel for one in busy)])
                 running = [one for one in running if one.is_alive()]
                 done(len(pieces) - len(waiting) - len(running))
         finally:
