@@ -52,8 +52,8 @@ def examine(requirement: Requirement, session: AuditSession) -> Examined:
     return _examined(requirement, session)
 
 
-def start_beside(requirements: Sequence[Requirement], session: AuditSession) -> list[str]:
-    """Start a process for each family whose checks mostly wait; returns the requirements that are examined there.
+def start_beside(requirements: Sequence[Requirement], session: AuditSession) -> None:
+    """Start a process for each family whose checks mostly wait.
 
     On a GPU the served model's checks stay here: they ask the target, and a forked process cannot use the GPU.
     """
@@ -68,7 +68,6 @@ def start_beside(requirements: Sequence[Requirement], session: AuditSession) -> 
     for family, group in waiting.items():
         process = session.laboratory.workers.ahead(f"{family} checks", partial(_lane, group, session), computes=False)
         session.beside |= {one.id: process for one in group}
-    return [one.id for group in waiting.values() for one in group]
 
 
 def _lane(group: Sequence[Requirement], session: AuditSession) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from audit.files import write_atomically
 
@@ -21,9 +22,8 @@ class Durations:
         """Read what is there; a file that cannot be read is as good as none."""
         self._path, self._kind = path, kind
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            self._last = {str(name): float(seconds) for name, seconds in known[kind].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._last = {str(name): float(seconds) for name, seconds in self._read()[kind].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             self._last = {}
 
     def expected(self, steps: Iterable[str]) -> float | None:
@@ -34,13 +34,16 @@ class Durations:
 
     def keep(self, taken: Mapping[str, float]) -> None:
         """Remember how long the steps of this run took; those it did not have stay as they were."""
+        everything = self._read()  # again: another audit may have written meanwhile
+        everything[self._kind] = self._last | {name: round(seconds, 2) for name, seconds in taken.items()}
+        write_atomically(self._path, (json.dumps(everything, indent=1, sort_keys=True) + "\n").encode())
+
+    def _read(self) -> dict[str, Any]:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            known = {}
-        everything = known if isinstance(known, dict) else {}
-        everything[self._kind] = self._last | {name: round(seconds, 2) for name, seconds in taken.items()}
-        write_atomically(self._path, (json.dumps(everything, indent=1, sort_keys=True) + "\n").encode())
+            return {}
+        return known if isinstance(known, dict) else {}
 
 
 def spoken(seconds: float) -> str:

@@ -187,7 +187,7 @@ def read(path: Path) -> Pins:
 
 
 def write(path: Path, pins: Pins) -> None:
-    """Write a file of pins, one line a network part, so that a change can be read in a review."""
+    """Write a file of pins, one number a line, so that a review sees which of them changed."""
     write_atomically(path, (json.dumps(pins.model_dump(mode="json"), indent=1) + "\n").encode())
 
 
