@@ -139,14 +139,16 @@ class Search:
         """Move images of the standing samples into the eps-ball and the pixel box."""
         return metrics.project(self.x, moved, self.norm, self.eps, self.target.bounds)
 
-    def misleads(self, moved: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def misleads(self, moved: Tensor, logits: Tensor, asked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return which images are misclassified in float32, and which beyond rounding; both (n,) bool.
 
-        Cheap logits only narrow down whom to ask again.
+        Cheap logits only narrow down whom to ask again; of images that are not ``asked`` about, nothing is said.
         """
         if self.target.exact:
             return _wrong(logits, self.y)
         doubtful = margins(logits, self.y) < NARROW * logits.abs().amax(1).clamp(min=1.0)
+        if asked is not None:
+            doubtful &= asked
         wrong, sure = torch.zeros_like(doubtful), torch.zeros_like(doubtful)
         if bool(doubtful.any()):
             with torch.no_grad():
