@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audit.arithmetic import has_bfloat16
 from audit.errors import TargetError
 from audit.loading import Samples
 
@@ -78,6 +81,8 @@ def fit_undefended(
 ) -> SmallNet:
     """Fit a small net by plain cross-entropy: Adam, a fixed number of steps, a fixed seed.
 
+    Where the CPU has bfloat16, operations are in it, and weights in float32 as everywhere.
+
     Args:
         samples: data that are not judged.
         classes: at least 2.
@@ -100,6 +105,8 @@ def fit_undefended(
         torch.manual_seed(seed)
         mean, deviation = samples.images.mean((0, 2, 3)), samples.images.std((0, 2, 3)).clamp(min=1e-3)
         network = SmallNet(samples.images.shape[1], classes, mean, deviation).to(device)
+    network = network.to(memory_format=torch.channels_last)
+    precision = partial(torch.autocast, device.type, torch.bfloat16, enabled=has_bfloat16(device))
     images, labels = samples.images.to(device), samples.labels.to(device)
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
@@ -107,6 +114,8 @@ def fit_undefended(
         chosen = torch.randint(len(labels), (min(BATCH, len(labels)),), generator=generator).to(device)
         optimiser.zero_grad(set_to_none=True)
         shown = _marked(images[chosen], generator) if marked else images[chosen]
-        functional.cross_entropy(network(shown), labels[chosen]).backward()
+        with precision():
+            logits = network(shown.contiguous(memory_format=torch.channels_last))
+        functional.cross_entropy(logits.float(), labels[chosen]).backward()
         optimiser.step()
     return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from audit.requirements import EvasionRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
 from audit.trial import Shown
+from audit.workers import Work
 
 LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a control must get right, and then lose, to vouch for an attack
 
@@ -43,6 +45,12 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
         control=control_result(control_name(control), requirement.bound, trial.measure_control),
     )
     return evidence, outcome
+
+
+def evasion_ahead(requirement: EvasionRequirement, session: AuditSession) -> Iterator[Work]:
+    """Yield the attack on the control, which nothing has to be known for."""
+    if requirement.attack.iterated:
+        yield _Trial(requirement, session).attack_control
 
 
 class _Trial:
@@ -145,15 +153,19 @@ class _Trial:
                 return outcome, measurement
             outcome = self.attack(target, samples, fell, len(outcome) + 1)
 
+    def attack_control(self) -> tuple[TorchTarget, Samples, Outcome]:
+        """Attack the control, on samples of its own number."""
+        control = self._requirement.control
+        target, samples = self._session.control_target(control), self._session.samples(control.samples)
+        return target, samples, self.attack(target, samples)
+
     def measure_control(self) -> Measurement:
         """Attack the control, which must have been right before the attack and must fall to it.
 
         Raises:
             ValueError: it was no fit subject, so that its failure says nothing about the attack.
         """
-        control = self._requirement.control
-        target, samples = self._session.control_target(control), self._session.samples(control.samples)
-        outcome = self.attack(target, samples)
+        target, samples, outcome = self.attack_control()
         own = self._shown(outcome, f"{self._requirement.id} control, {self._requirement.attack.name}", target.name)
         self._session.shown.append(replace(own, on_target=False))
         right, stand = float((outcome.before == outcome.labels).mean()), float(outcome.standing.mean())

@@ -185,14 +185,15 @@ class Laboratory:
         stages: tuple[str, ...],
         measure: Callable[[], Stored],
     ) -> Outcome:
-        stored = self.store.get(key)
-        if stored is not None:
-            arrays, description = stored
-            ours = description.pop("run", None) == self.run
-            if _still_holds(arrays, target, samples):
-                return Outcome(arrays, description, from_store=not ours, stages=stages)
-        arrays, description = measure()
-        self.store.put(key, arrays, {**description, "run": self.run})
+        with self.store.computing(key):
+            stored = self.store.get(key)
+            if stored is not None:
+                arrays, description = stored
+                ours = description.pop("run", None) == self.run
+                if _still_holds(arrays, target, samples):
+                    return Outcome(arrays, description, from_store=not ours, stages=stages)
+            arrays, description = measure()
+            self.store.put(key, arrays, {**description, "run": self.run})
         return Outcome(arrays, description, from_store=False, stages=stages)
 
     def _key(self, target: TorchTarget, samples: Samples) -> dict[str, Any]:
@@ -244,7 +245,7 @@ def _code_digest() -> str:
 
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
-    names = ["measure", "trial", "metrics", "target", "identity", "randomness", "loading", "defences", "builtin"]
-    yield from (here / f"{name}.py" for name in names)
+    names = "measure trial metrics target arithmetic identity randomness loading defences builtin"
+    yield from (here / f"{name}.py" for name in names.split())
     yield here / "poisoning" / "triggers.py"
     yield from sorted((here / "attacks").glob("*.py"))

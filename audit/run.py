@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audit import checks, drawn, repository, scenarios
+from audit import ahead, checks, drawn, repository, scenarios
 from audit.choose import choose
 from audit.collector import Collector
 from audit.dependencies import advisories, bom
@@ -114,7 +114,7 @@ class AuditRun:
     def start(self) -> None:
         """Start what can be done beside the requirements that compute: training, and checks that mostly wait."""
         if self.settings.jobs > 1 and sys.platform == "linux":
-            self.session.trainer.train_ahead(self.requirements)
+            ahead.start(self.requirements, self.session)
             checks.start_beside(self.requirements, self.session)
 
     def expected_seconds(self, name: str | None = None) -> float | None:

@@ -52,8 +52,12 @@ class Store:
     @contextmanager
     def computing(self, key: Mapping[str, Any]) -> Iterator[None]:
         """Let one process at a time compute what belongs under a key; the others wait, and then look again."""
-        with only_one(self._path(key).with_suffix(".lock")):
-            yield
+        lock = self._path(key).with_suffix(".lock")
+        with only_one(lock):
+            try:
+                yield
+            finally:  # whoever waits holds the same file, and finds the result; whoever comes later needs none
+                lock.unlink(missing_ok=True)
 
     def put(self, key: Mapping[str, Any], arrays: Arrays, description: Mapping[str, Any]) -> None:
         """Write arrays and a JSON-compatible description atomically."""

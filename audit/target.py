@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from audit.arithmetic import Fused, has_bfloat16
 from audit.artifacts.weights import load_weights
 from audit.defences import Defence
 from audit.errors import TargetError
@@ -106,6 +107,7 @@ class TorchTarget:
         self._network = network.to(device).eval().requires_grad_(False)
         if any(parameter.ndim == 4 for parameter in self._network.parameters()):
             self._network = self._network.to(memory_format=torch.channels_last)
+        self._fused = Fused(self._network)
         self._frozen = parameters_digest(self._network)
 
     @property
@@ -126,9 +128,14 @@ class TorchTarget:
         return shares.logsumexp(0) - math.log(self.draws)  # in logarithms: nothing rounds to a flat 0 or 1
 
     def step_logits(self, x: Tensor) -> Tensor:
-        """Return logits in bfloat16 where the CPU has it, at about half the time; else those of :meth:`logits`."""
+        """Return logits in bfloat16 where the CPU has it, at about half the time; else those of :meth:`logits`.
+
+        Where no gradients are asked for, operations are fused as well.
+        """
         if self.exact:
             return self.logits(x)
+        if self.draws == 1 and not torch.is_grad_enabled():
+            return self._answer(self._fused.logits(x.to(self.device)), len(x))
         with torch.autocast(self.device.type, torch.bfloat16):
             return self.logits(x)
 
@@ -164,15 +171,18 @@ class TorchTarget:
         return parameters_digest(self._network) == self._frozen
 
     def _forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self._network(x)
-        if not isinstance(found, Tensor) or found.shape != (len(x), self.classes):
+        return self._answer(self._network(x), len(x))
+
+    def _answer(self, found: object, count: int) -> Tensor:
+        """Count what the network was asked, and return its answer as float32."""
+        if not isinstance(found, Tensor) or found.shape != (count, self.classes):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise TargetError(
-                f"target {self.name}: expected logits of shape ({len(x)}, {self.classes}), got {got}; "
+                f"target {self.name}: expected logits of shape ({count}, {self.classes}), got {got}; "
                 "a factory returns a network that maps (N, C, H, W) to (N, classes)"
             )
-        self.passes.forward += len(x)
-        self.passes.gradient += len(x) if found.requires_grad else 0
+        self.passes.forward += count
+        self.passes.gradient += count if found.requires_grad else 0
         return found.float()
 
 
@@ -203,12 +213,6 @@ def known(target: TorchTarget, knowledge: Knowledge) -> Target:
     if knowledge is Knowledge.BLACK_BOX_LABEL:
         return _Seen(target)
     return _Scores(target) if knowledge is Knowledge.BLACK_BOX_SCORE else target
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a CPU computes in bfloat16 natively; emulated, it is slower than float32."""
-    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def build_target(

@@ -6,7 +6,6 @@ Training itself is the policy's: ``trainer`` names the function that does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from audit.poisoning import references
 from audit.poisoning.plan import Poisoned, Poisoning
 from audit.poisoning.references import Pins, Reference
 from audit.policy import TargetSpec
-from audit.requirements import BaseRequirement, ReferenceNetworks, TriggerRequirement
+from audit.requirements import ReferenceNetworks, TriggerRequirement
 from audit.target import TorchTarget
 
 if TYPE_CHECKING:
@@ -159,26 +158,6 @@ class Trainer:
 
     def _reference_target(self, key: str, spec: TargetSpec, seed: int) -> TorchTarget:
         return self._session.from_factory(key, spec, self.train(spec.recipe or "", seed=seed))
-
-    def train_ahead(self, requirements: Sequence[BaseRequirement]) -> None:
-        """Train what requirements will ask for in processes beside this one; asked for then, it is in the cache.
-
-        With ``--retrain`` the cache is not believed, so nothing is trained ahead.
-        """
-        workers, policy = self._session.laboratory.workers, self._session.file.policy
-        wanted = [name for one in requirements for name in one.targets if policy.targets[name].trained_here]
-        free = workers.count - 1
-        if self._session.options.retrain or free < 1:
-            return
-        names = list(dict.fromkeys(wanted))
-        for place in range(min(free, len(names))):
-            workers.ahead("training", partial(self._train_all, names[place::free]), computes=True)
-
-    def _train_all(self, names: Sequence[str]) -> str:
-        for name in names:
-            with suppress(Exception):  # asked for again, it is told
-                self._session.weights(name)
-        return ""
 
     def prepare(self, networks: Sequence[Reference], work: Callable[[Reference], object]) -> None:
         """Train references and show them images side by side; not with ``--retrain``: there no cache is believed."""

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audit.arithmetic import has_bfloat16
 from audit.artifacts.weights import load_weights
 from audit.attacks import Attack, AutoAttack, Fgsm, Pgd
 from audit.loading import Samples
@@ -32,7 +33,7 @@ from audit.measure import Laboratory
 from audit.records import Knowledge, ThreatModel
 from audit.session import choose_device
 from audit.store import Store
-from audit.target import has_bfloat16, wrap_network
+from audit.target import wrap_network
 from model_under_test import data, train
 from model_under_test.network import build
 

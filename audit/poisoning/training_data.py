@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
@@ -9,6 +11,7 @@ from audit.poisoning.detectors import DETECTORS, Detection
 from audit.records import Evidence, Measurement, Metric, Probe
 from audit.requirements import TrainingDataRequirement
 from audit.session import AuditSession
+from audit.workers import Work
 
 RECALL, PRECISION = 0.95, 0.5  # with which planted poison must be found
 
@@ -44,6 +47,12 @@ def training_data(requirement: TrainingDataRequirement, session: AuditSession) -
         },
     )
     return evidence, None
+
+
+def detections_ahead(requirement: TrainingDataRequirement, session: AuditSession) -> Iterator[Work]:
+    """Yield the detections of the target's training data and of the control's."""
+    if session.dataset.training is not None:
+        yield from (partial(session.detected, name) for name in (requirement.control.target, session.target_name))
 
 
 def measure(found: Detection) -> Measurement:

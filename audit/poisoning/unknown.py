@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from audit.records import Evidence, Exhibit, Measurement, Metric, Probe
 from audit.requirements import InversionRequirement
 from audit.session import AuditSession
 from audit.target import TorchTarget
+from audit.workers import Work
 
 SEEDS = (0, 1)  # of the inversions of a judged network; the smaller trigger counts, for it was shown to work
 FITTED_AND_COUNTED = 2_000  # clean images that an inversion looks at, at most
@@ -46,6 +47,12 @@ def unknown_triggers(requirement: InversionRequirement, session: AuditSession) -
     return evidence, None
 
 
+def inversions_ahead(requirement: InversionRequirement, session: AuditSession) -> Iterator[Work]:
+    """Yield the inversions of the control and of the target; those of the references are mostly pinned."""
+    for name in (requirement.control.target, session.target_name):
+        yield from (partial(_invert, name, session, requirement.steps, seed) for seed in SEEDS)
+
+
 def sheet(
     requirement: InversionRequirement, session: AuditSession, name: str
 ) -> tuple[Exhibit, dict[str, NDArray[Any]]]:
@@ -66,6 +73,10 @@ def images(session: AuditSession) -> Samples:
 def _made_by(name: str, session: AuditSession) -> tuple[str | None, str | None]:
     spec = session.spec(name)
     return spec.factory, spec.recipe
+
+
+def _invert(name: str, session: AuditSession, steps: int, seed: int) -> Inverted:
+    return inverted(session.laboratory, session.target(name), images(session), steps, seed)
 
 
 class _Trial:

@@ -49,6 +49,7 @@ ROOMS = (
         "serving.weak_server",
     ),
     (
+        "arithmetic",
         "compare",
         "repository",
         "identity",
@@ -101,7 +102,7 @@ ROOMS = (
         "serving.tampering",
     ),
     ("poisoning.examine", "poisoning.scenarios", "dependencies.examine", "serving.examine", "pinning"),
-    ("checks",),
+    ("checks", "ahead"),
     ("run",),
     ("plugin", "cli", "__main__"),
 )
