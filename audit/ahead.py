@@ -18,7 +18,7 @@ from audit.poisoning.examine import poisoning_ahead
 from audit.records import Family
 from audit.requirements import Requirement
 from audit.session import AuditSession
-from audit.workers import Work
+from audit.workers import Work, Workers
 
 AHEAD: dict[Family, Callable[[Any, AuditSession], Iterator[Work]]] = {
     Family.EVASION: evasion_ahead,
@@ -37,7 +37,7 @@ def start(requirements: Iterable[Requirement], session: AuditSession) -> None:
         return
     taken: Synchronized[int] = multiprocessing.Value("i", 0)
     for _ in range(min(workers.count - 1, len(pieces))):
-        workers.ahead("work ahead", partial(_work_off, pieces, taken), computes=True)
+        workers.ahead("work ahead", partial(_work_off, pieces, taken, workers), computes=True)
 
 
 def _pieces(requirements: Iterable[Requirement], session: AuditSession) -> Iterator[Work]:
@@ -51,8 +51,9 @@ def _pieces(requirements: Iterable[Requirement], session: AuditSession) -> Itera
             yield from AHEAD[one.family](one, session)
 
 
-def _work_off(pieces: list[Work], taken: Synchronized[int]) -> str:
+def _work_off(pieces: list[Work], taken: Synchronized[int], workers: Workers) -> str:
     while True:
+        workers.give_way()
         with taken.get_lock():
             place, taken.value = taken.value, taken.value + 1
         if place >= len(pieces):

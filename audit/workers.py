@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -28,6 +29,7 @@ from audit.errors import WorkerFailed
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 SECONDS_TO_END = 5.0
+LOOK_SECONDS = 0.2  # between looks at what no process tells by its end
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # malloc.h of glibc; 32 MiB is the most that it takes for the first
 LARGEST_KEPT, MOST_KEPT = 32 * 2**20, 512 * 2**20  # bytes: of a block, and of free memory
 Work = Callable[[], object]
@@ -93,7 +95,9 @@ class Workers:
 
     def __init__(self, count: int = 1) -> None:
         """Fork nothing yet."""
-        self.count = count if sys.platform == "linux" else 1
+        self.count = self._cores = count if sys.platform == "linux" else 1
+        # pieces that somebody waits for, and processes ahead that rest meanwhile: shared with what is forked
+        self._wanted, self._resting = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._computing: list[Ahead] = []
         self._started: list[ForkProcess] = []
@@ -119,13 +123,15 @@ class Workers:
         waiting, running = list(pieces), list[ForkProcess]()
         try:
             while waiting or running:
-                busy = [one for one in self._computing if one.running]
-                while waiting and len(running) < max(1, self.count - len(busy)):
+                self._wanted.value = len(waiting) + len(running)
+                busy = sum(one.running for one in self._computing) - self._resting.value
+                while waiting and len(running) < max(1, self.count - busy):
                     running.append(self._fork(waiting.pop(0)))
-                connection.wait([*(one.sentinel for one in running), *(one.sentinel for one in busy)])
+                connection.wait([one.sentinel for one in running], LOOK_SECONDS if waiting else None)
                 running = [one for one in running if one.is_alive()]
                 done(len(pieces) - len(waiting) - len(running))
         finally:
+            self._wanted.value = 0
             for one in running:
                 one.kill()
 
@@ -149,6 +155,17 @@ class Workers:
         if computes:
             self._computing.append(started)
         return started
+
+    def give_way(self) -> None:
+        """Rest, in a process ahead, while there are pieces for every core that somebody waits for."""
+        if self._wanted.value < self._cores:
+            return
+        with self._resting.get_lock():
+            self._resting.value += 1
+        while self._wanted.value >= self._cores:
+            time.sleep(LOOK_SECONDS)
+        with self._resting.get_lock():
+            self._resting.value -= 1
 
     def join(self) -> None:
         """Wait until nothing runs any more."""
