@@ -24,14 +24,16 @@ def proportion_interval(successes: int, n: int, confidence: float) -> tuple[floa
     Raises:
         ValueError: n is 0 or successes lies outside 0..n.
 
-    Source: Clopper & Pearson 1934, as computed by ``scipy.stats.binomtest``.
+    Source: Clopper & Pearson 1934; the ends are quantiles of beta distributions.
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"proportion: expected 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    interval = binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+    return low, high
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

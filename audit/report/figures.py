@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from audit.records import Exhibit
 
 DPI = 110
+GAP, LINE, MARGIN = 1.15, 0.17, 0.3  # of a sheet of images, in sides of an image: a column, a line of caption, the left
+Cell = tuple[NDArray[np.float32] | None, str]
 LINES = (
     ("#1b4965", "o", "-"), ("#9b2226", "s", "--"), ("#386641", "^", "-."), ("#6a4c93", "D", ":"),
     ("#bc6c25", "v", "-"), ("#2a9d8f", "P", "--"), ("#555555", "X", "-."), ("#c9184a", "*", ":"),
@@ -68,44 +70,39 @@ def gallery(exhibit: Exhibit, folder: Path) -> bytes:
     """
     with np.load(folder / exhibit.files[0], allow_pickle=False) as stored:
         clean, moved = stored["gallery_clean"], stored["gallery_moved"]
-    figure = Figure(figsize=(1.0 * len(clean) + 0.8, 3.7), layout="constrained")
-    rows = figure.subplots(3, len(clean), squeeze=False)
-    for index in range(len(clean)):
-        _image(rows[0, index], clean[index], f"{exhibit.data['before'][index]} (true {exhibit.data['labels'][index]})")
-        _image(rows[1, index], moved[index], f"{exhibit.data['after'][index]}")
-        _image(rows[2, index], 0.5 + (moved[index] - clean[index]) / 2, "")
-    for row, label in zip(rows[:, 0], ("original", "perturbed", "difference"), strict=True):
-        row.set_ylabel(label, fontsize=8)
-    return _png(figure)
+    before, after, true = (exhibit.data[name] for name in ("before", "after", "labels"))
+    return _sheet(
+        [
+            [(image, f"{said} (true {label})") for image, said, label in zip(clean, before, true, strict=False)],
+            [(image, f"{said}") for image, said in zip(moved, after, strict=False)],
+            [(0.5 + (one - other) / 2, "") for one, other in zip(moved, clean, strict=True)],
+        ],
+        ("original", "perturbed", "difference"),
+    )
 
 
 def triggers(exhibit: Exhibit, folder: Path) -> bytes:
     """Draw an image without a trigger, with each trigger of a catalogue, and with a placebo of each."""
     with np.load(folder / exhibit.files[0], allow_pickle=False) as stored:
         original, stamped, placebos = stored["original"], stored["stamped"], stored["placebos"]
-    figure = Figure(figsize=(1.35 * (len(stamped) + 1) + 0.4, 3.5), layout="constrained")
-    rows = figure.subplots(2, len(stamped) + 1, squeeze=False)
-    _image(rows[0, 0], original[0], "none")
-    rows[1, 0].set_axis_off()
-    for index, text in enumerate(exhibit.data["triggers"]):
-        _image(rows[0, index + 1], stamped[index], text.replace(", ", "\n"))
-        _image(rows[1, index + 1], placebos[index], "placebo")
-    return _png(figure)
+    captions = [text.replace(", ", "\n") for text in exhibit.data["triggers"]]
+    return _sheet(
+        [
+            [(original[0], "none"), *zip(stamped, captions, strict=False)],
+            [(None, ""), *((one, "placebo") for one in placebos)],
+        ]
+    )
 
 
 def inverted(exhibit: Exhibit, folder: Path) -> bytes:
     """Draw the inverted trigger of every class, mask times pattern, with its size beneath."""
     with np.load(folder / exhibit.files[0], allow_pickle=False) as stored:
         masks, patterns = stored["masks"], stored["patterns"]
-    shown, columns = exhibit.data["rows"], 5
-    figure = Figure(figsize=(1.5 * columns, 1.85 * -(-len(shown) // columns)), layout="constrained")
-    axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flatten()
-    for axis in axes[len(shown) :]:
-        axis.set_axis_off()
-    for axis, row, mask, pattern in zip(axes, shown, masks, patterns, strict=False):
+    cells: list[Cell] = []
+    for row, mask, pattern in zip(exhibit.data["rows"], masks, patterns, strict=False):
         size = "none works" if row["size"] is None else f"{row['size']:.1f} pixels"
-        _image(axis, mask[None] * pattern, f"class {row['class']}: {size}")
-    return _png(figure)
+        cells.append((mask[None] * pattern, f"class {row['class']}:\n{size}"))
+    return _sheet([cells[start : start + 5] for start in range(0, len(cells), 5)])
 
 
 def turned(exhibit: Exhibit) -> bytes:
@@ -160,14 +157,35 @@ def _by_class(axes: Any, classes: int, columns: str) -> None:
     axes.set_ylabel("true class", fontsize=8)
 
 
-def _image(axes: Any, image: NDArray[np.float32], caption: str) -> None:
-    if image.shape[0] == 3:
-        axes.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1))
-    else:
-        axes.imshow(image[0], cmap="gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_xlabel(caption, fontsize=8)
+def _sheet(rows: Sequence[Sequence[Cell]], labels: Sequence[str] = ()) -> bytes:
+    """Draw rows of images (C, H, W) with captions beneath, and a label before each row; all in one pair of axes."""
+    lines = [1 + max(caption.count("\n") for _, caption in row) for row in rows]
+    heights = [1.1 + LINE * count for count in lines]
+    width, height = GAP * max(map(len, rows)) + MARGIN, sum(heights)
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    bottom = height
+    for row, label, tall in zip(rows, (*labels, *[""] * len(rows)), heights, strict=False):
+        bottom -= tall
+        middle = bottom + tall - 0.5
+        axes.text(MARGIN / 2, middle, label, rotation=90, ha="center", va="center", fontsize=8)
+        for column, (image, caption) in enumerate(row):
+            centre = MARGIN + GAP * (column + 0.5)
+            if image is not None:
+                _image(axes, image, centre, middle)
+                axes.text(centre, middle - 0.52, caption, ha="center", va="top", fontsize=8, linespacing=1.1)
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
+    return _png(figure)
+
+
+def _image(axes: Any, image: NDArray[np.float32], centre: float, middle: float) -> None:
+    """Draw an image around a point, its longer side one unit long."""
+    high, wide = (side / max(image.shape[1:]) / 2 for side in image.shape[1:])
+    shown = np.clip(np.moveaxis(image, 0, -1), 0, 1) if image.shape[0] == 3 else image[0]
+    extent = (centre - wide, centre + wide, middle - high, middle + high)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
 
 
 def _png(figure: Figure) -> bytes:
