@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,18 +35,10 @@ class Spans:
         return sorted((float(begun), float(ended)) for begun, ended in found)
 
 
-class Session:
-    """As much of a session as work ahead needs."""
-
-    class options:
-        retrain = False
-
-        class device:
-            type = "cpu"
-
-    def __init__(self, workers):
-        self.laboratory = self
-        self.workers = workers
+def session(workers, *, retrain=False):
+    """Return as much of a session as work ahead needs."""
+    options = SimpleNamespace(retrain=retrain, device=SimpleNamespace(type="cpu"))
+    return SimpleNamespace(laboratory=SimpleNamespace(workers=workers), options=options)
 
 
 class Requirement:
@@ -60,10 +53,8 @@ def workers():
 
 
 def start(workers, pieces, monkeypatch, *, retrain=False):
-    monkeypatch.setitem(ahead.AHEAD, Family.EVASION, lambda requirement, session: iter(pieces))
-    session = Session(workers)
-    session.options = type("options", (Session.options,), {"retrain": retrain})
-    ahead.start([Requirement()], session)
+    monkeypatch.setitem(ahead.AHEAD, Family.EVASION, lambda requirement, _: iter(pieces))
+    ahead.start([Requirement()], session(workers, retrain=retrain))
 
 
 def test_what_is_asked_for_goes_before_what_is_begun_ahead(workers, tmp_path, monkeypatch):
