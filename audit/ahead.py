@@ -1,12 +1,12 @@
 """Work begun before a requirement asks for it, so that no core waits: training, controls, detectors, inversions.
 
 What is begun leaves its result where the requirement looks first: trained weights in the trainer's cache, everything
-else in the store. Asked for meanwhile, it is waited for; so nothing here decides anything, and nothing is done twice.
+else in the store. Asked for meanwhile, it is waited for; so nothing here decides anything, and nothing that is kept is
+done twice.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -32,10 +32,9 @@ def start(requirements: Iterable[Requirement], session: AuditSession) -> None:
     With ``--retrain`` no cache is believed, so nothing is done ahead.
     """
     workers = session.laboratory.workers
-    pieces = list(_pieces(sorted(requirements, key=lambda one: one.turn), session))
-    if session.options.retrain or session.options.device.type != "cpu":
+    if session.options.retrain or session.options.device.type != "cpu" or not workers.parallel:
         return
-    taken: Synchronized[int] = multiprocessing.Value("i", 0)
+    pieces, taken = list(_pieces(sorted(requirements, key=lambda one: one.turn), session)), workers.counter()
     for _ in range(min(workers.count - 1, len(pieces))):
         workers.ahead("work ahead", partial(_work_off, pieces, taken, workers), computes=True)
 

@@ -45,6 +45,9 @@ def examine(requirement: Requirement, session: AuditSession) -> Examined:
     Raises:
         WorkerFailed: that process broke off.
     """
+    if session.to_start_beside and requirement.turn is not Turn.AT_ONCE:
+        waiting, session.to_start_beside = session.to_start_beside, ()
+        start_beside(waiting, session)
     if requirement.id in session.beside:
         return _taken(requirement, session)
     if requirement.turn is Turn.ALONE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attacks.search import NARROW
+from audit.arithmetic import steers
 from audit.errors import TargetError
 from audit.loading import Samples
 from audit.target import TorchTarget
@@ -81,7 +81,7 @@ def _steers(target: TorchTarget, few: Tensor, exact: Tensor) -> bool:
             cheap = target.step_logits(few).cpu()
     except Exception:  # foreign code under autocast: then float32 it is
         return False
-    return bool(((cheap - exact).abs().amax(1) <= NARROW * exact.abs().amax(1).clamp(min=1.0)).all())
+    return steers(cheap, exact)
 
 
 def looks_like_probabilities(logits: Tensor) -> bool:

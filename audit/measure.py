@@ -185,13 +185,17 @@ class Laboratory:
         stages: tuple[str, ...],
         measure: Callable[[], Stored],
     ) -> Outcome:
+        def known() -> Outcome | None:
+            if (stored := self.store.get(key)) is None or not _still_holds(stored[0], target, samples):
+                return None
+            ours = stored[1].pop("run", None) == self.run
+            return Outcome(*stored, from_store=not ours, stages=stages)
+
+        if (found := known()) is not None:
+            return found
         with self.store.computing(key):
-            stored = self.store.get(key)
-            if stored is not None:
-                arrays, description = stored
-                ours = description.pop("run", None) == self.run
-                if _still_holds(arrays, target, samples):
-                    return Outcome(arrays, description, from_store=not ours, stages=stages)
+            if (found := known()) is not None:  # from whoever computed it meanwhile
+                return found
             arrays, description = measure()
             self.store.put(key, arrays, {**description, "run": self.run})
         return Outcome(arrays, description, from_store=False, stages=stages)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audit import ahead, checks, drawn, repository, scenarios
+from audit import ahead, drawn, repository, scenarios
 from audit.choose import choose
 from audit.collector import Collector
 from audit.dependencies import advisories, bom
@@ -112,10 +112,10 @@ class AuditRun:
         return len(self.requirements) < len(self.choice.file.policy.requirements)
 
     def start(self) -> None:
-        """Start what can be done beside the requirements that compute: training, and checks that mostly wait."""
+        """Start what is done ahead; the checks that mostly wait start when the first verdicts are there."""
         if self.settings.jobs > 1 and sys.platform == "linux":
             ahead.start(self.requirements, self.session)
-            checks.start_beside(self.requirements, self.session)
+            self.session.to_start_beside = self.requirements
 
     def expected_seconds(self, name: str | None = None) -> float | None:
         """Return how long a requirement took in the last run of this kind, or without a name all of this run."""

@@ -25,7 +25,7 @@ from audit.poisoning.plan import Poisoning
 from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile
-from audit.requirements import BuiltinControl, Count, Limits, TargetControl
+from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
 from audit.target import TorchTarget, build_target, defend, wrap_network
 from audit.trainer import Trainer, Weights, pinned
 from audit.trial import Shown
@@ -54,7 +54,8 @@ class AuditSession:
 
     ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``shown``
     collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data. ``beside`` has
-    the processes that examine requirements beside this one, ``seconds_beside`` how long each of those took.
+    the processes that examine requirements beside this one, ``seconds_beside`` how long each of those took; of
+    ``to_start_beside`` they start with the first requirement that takes longer than the ones examined at once.
     """
 
     root: Path
@@ -71,6 +72,7 @@ class AuditSession:
     _samples: dict[int | None, Samples] = field(default_factory=dict)
     _detected: dict[str, Detection] = field(default_factory=dict)
     shown: list[Shown] = field(default_factory=list)
+    to_start_beside: tuple[Requirement, ...] = ()
     beside: dict[str, Ahead] = field(default_factory=dict)
     seconds_beside: dict[str, float] = field(default_factory=dict)
     poisonings: list[dict[str, Any]] = field(default_factory=list)

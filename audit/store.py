@@ -56,7 +56,7 @@ class Store:
         with only_one(lock):
             try:
                 yield
-            finally:  # whoever waits holds the same file, and finds the result; whoever comes later needs none
+            finally:  # whoever waits has the file open; whoever comes later finds the result, or computes it too
                 lock.unlink(missing_ok=True)
 
     def put(self, key: Mapping[str, Any], arrays: Arrays, description: Mapping[str, Any]) -> None:

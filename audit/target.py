@@ -139,6 +139,10 @@ class TorchTarget:
         with torch.autocast(self.device.type, torch.bfloat16):
             return self.logits(x)
 
+    def forget(self) -> None:
+        """Forget what earlier questions left behind, so that an attack's result hangs on its inputs alone."""
+        self._fused.forget()
+
     def all_logits(self, x: Tensor) -> Tensor:
         """Return the logits of any number of images, in batches, without gradients, on the CPU.
 

@@ -159,6 +159,7 @@ class Trial:
     def _run_stage(self, place: int, stage: Attack, seen: Seen, rows: Tensor) -> None:
         chosen = seen.samples.at(rows)
         seed = _seed(self.seed, place, chosen)
+        self.source.forget()
         with seeded(seed):
             found = stage.perturb(
                 known(self.source, stage.knowledge), chosen, self.threat_model, torch.Generator().manual_seed(seed)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from multiprocessing import connection
 from multiprocessing.context import ForkProcess
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ LOOK_SECONDS = 0.2  # between looks at what no process tells by its end
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # malloc.h of glibc; 32 MiB is the most that it takes for the first
 LARGEST_KEPT, MOST_KEPT = 32 * 2**20, 512 * 2**20  # bytes: of a block, and of free memory
 Work = Callable[[], object]
+FORKING: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
 def cores() -> int:
@@ -96,8 +98,8 @@ class Workers:
     def __init__(self, count: int = 1) -> None:
         """Fork nothing yet."""
         self.count = self._cores = count if sys.platform == "linux" else 1
-        # pieces that somebody waits for, and processes ahead that rest meanwhile: shared with what is forked
-        self._wanted, self._resting = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
+        if self.count > 1:  # shared with what is forked: pieces that somebody waits for, processes ahead that rest
+            self._wanted, self._resting = FORKING.Value("i", 0, lock=False), FORKING.Value("i", 0)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._computing: list[Ahead] = []
         self._started: list[ForkProcess] = []
@@ -124,7 +126,7 @@ class Workers:
         try:
             while waiting or running:
                 self._wanted.value = len(waiting) + len(running)
-                busy = sum(one.running for one in self._computing) - self._resting.value
+                busy = max(0, sum(one.running for one in self._computing) - self._resting.value)
                 while waiting and len(running) < max(1, self.count - busy):
                     running.append(self._fork(waiting.pop(0)))
                 connection.wait([one.sentinel for one in running], LOOK_SECONDS if waiting else None)
@@ -162,10 +164,17 @@ class Workers:
             return
         with self._resting.get_lock():
             self._resting.value += 1
-        while self._wanted.value >= self._cores:
-            time.sleep(LOOK_SECONDS)
-        with self._resting.get_lock():
-            self._resting.value -= 1
+        try:
+            while self._wanted.value >= self._cores:
+                time.sleep(LOOK_SECONDS)
+        finally:
+            with self._resting.get_lock():
+                self._resting.value -= 1
+
+    def counter(self) -> Synchronized[int]:
+        """Return a number that forked processes share, 0."""
+        number: Synchronized[int] = FORKING.Value("i", 0)
+        return number
 
     def join(self) -> None:
         """Wait until nothing runs any more."""
@@ -188,7 +197,7 @@ class Workers:
 
     def _fork(self, work: Work) -> ForkProcess:
         self._started = [one for one in self._started if one.is_alive()]
-        process = multiprocessing.get_context("fork").Process(target=self._run, args=(work, os.getpid()), daemon=True)
+        process: ForkProcess = FORKING.Process(target=self._run, args=(work, os.getpid()), daemon=True)
         process.start()
         self._started.append(process)
         return process

@@ -128,11 +128,10 @@ class _Walk:
         with torch.no_grad():
             logits = search.target.step_logits(moved)
         size = distances(search.x, moved, search.norm)
-        # float32 says of every point that may be kept whether it fools; the way back from the others needs no more than
-        # a hint
+        # float32 says of every point that may be kept whether it fools; the way back from the others needs but a hint
         may_count = (size < self._size) | (size <= search.eps)
         misled = search.misleads(moved, logits, may_count)
-        fools = torch.where(may_count, misled[0], margins(logits, search.y) < 0)
+        fools = misled[0] if search.target.exact else torch.where(may_count, misled[0], margins(logits, search.y) < 0)
         better = fools & (size < self._size)
         self._best = torch.where(better.view(-1, 1, 1, 1), moved, self._best)
         self._size = torch.where(better, size, self._size)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audit import metrics
+from audit.arithmetic import NARROW
 from audit.attacks.interface import Moved
 from audit.loading import Samples
 from audit.records import Knowledge, Norm, ThreatModel
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 CPU_BATCH, GPU_BATCH = 100, 1000
 # On a GPU asking whether a sample broke stalls the queue, so samples leave only every so many steps.
 GPU_LOOKS = 10
-# Margins below this share of the greatest logit, in cheap arithmetic, are looked at again in float32: twice as much as
-# bfloat16 was ever off by, in 64,000 looks at both released networks (0.9 per cent; half of them by 0.1 or less).
-NARROW = 0.02
 # The last steps of a search go in float32, this share of them: it costs next to no time, and on both released networks
 # bfloat16 steps lose nothing then, nor did they without it (benchmarks/README.md).
 EXACT_STRETCH = 0.125

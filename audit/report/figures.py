@@ -73,8 +73,8 @@ def gallery(exhibit: Exhibit, folder: Path) -> bytes:
     before, after, true = (exhibit.data[name] for name in ("before", "after", "labels"))
     return _sheet(
         [
-            [(image, f"{said} (true {label})") for image, said, label in zip(clean, before, true, strict=False)],
-            [(image, f"{said}") for image, said in zip(moved, after, strict=False)],
+            [(image, f"{before[place]} (true {true[place]})") for place, image in enumerate(clean)],
+            [(image, f"{after[place]}") for place, image in enumerate(moved)],
             [(0.5 + (one - other) / 2, "") for one, other in zip(moved, clean, strict=True)],
         ],
         ("original", "perturbed", "difference"),
@@ -88,7 +88,7 @@ def triggers(exhibit: Exhibit, folder: Path) -> bytes:
     captions = [text.replace(", ", "\n") for text in exhibit.data["triggers"]]
     return _sheet(
         [
-            [(original[0], "none"), *zip(stamped, captions, strict=False)],
+            [(original[0], "none"), *zip(stamped, captions, strict=True)],
             [(None, ""), *((one, "placebo") for one in placebos)],
         ]
     )

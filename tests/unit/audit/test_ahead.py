@@ -59,16 +59,18 @@ def start(workers, pieces, monkeypatch, *, retrain=False):
 
 def test_what_is_asked_for_goes_before_what_is_begun_ahead(workers, tmp_path, monkeypatch):
     spans = Spans(tmp_path)
-    start(workers, [spans.piece(f"ahead {one}", 0.1) for one in range(20)], monkeypatch)
-    time.sleep(0.3)
+    start(workers, [spans.piece(f"ahead {one}", 0.1) for one in range(60)], monkeypatch)
+    deadline = time.monotonic() + 30
+    while not spans.of("ahead") and time.monotonic() < deadline:
+        time.sleep(0.01)
     workers.side_by_side([spans.piece(f"asked {one}", 0.5) for one in range(6)])
     asked = spans.of("asked")
     workers.join()
     begun_ahead = spans.of("ahead")
-    assert len(begun_ahead) == 20  # all of it was done in the end
+    assert len(begun_ahead) == 60  # all of it was done in the end
     assert sum(begun < asked[0][0] for begun, _ in begun_ahead) >= 1  # it had begun
-    two = (asked[0][0] + 0.3, asked[-1][0])  # there are pieces for both cores in this span
-    assert not [begun for begun, _ in begun_ahead if two[0] < begun < two[1]]
+    # one may have begun just before; then there are pieces for both cores until the last of them begins
+    assert sum(asked[0][0] <= begun < asked[-1][0] for begun, _ in begun_ahead) <= 2
     assert max(sum(begun <= at < ended for begun, ended in asked) for at, _ in asked) == 2
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from audit.arithmetic import COMPARED_EVERY, Fused
+from audit.arithmetic import COMPARED_EVERY, PLAIN_FIRST, Fused, steers
 from audit.attacks import Square
 from audit.loading import Samples
 from audit.records import Knowledge, ThreatModel
@@ -36,6 +38,14 @@ def plain(one, x):
 def answers(fused, x):
     with torch.no_grad():
         return fused.logits(x)
+
+
+def asked_enough(one):
+    """Return a network that was asked often enough to be traced with the next question."""
+    fused = Fused(one.eval())
+    for _ in range(PLAIN_FIRST):
+        answers(fused, images(2))
+    return fused
 
 
 class Counting(nn.Module):
@@ -77,11 +87,11 @@ class Tiring(nn.Module):
 
     def __init__(self, inner):
         super().__init__()
-        self.inner, self.asked = inner, 0
+        numbers = itertools.count(1)
+        self.inner, self.asked = inner, lambda: next(numbers)
 
     def forward(self, x):
-        self.asked += 1
-        return self.inner(x) * (1 if self.asked <= 2 else -1)
+        return self.inner(x) * (1 if self.asked() <= PLAIN_FIRST + 2 else -1)
 
 
 class Remembering(nn.Module):
@@ -99,20 +109,22 @@ class Remembering(nn.Module):
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_fused_answers_are_those_of_the_network_in_bfloat16(count):
     one, x = network(), images(count)
-    fused = Fused(one)
-    for _ in range(4):  # the first passes are run as traced, the later ones fused
+    fused = asked_enough(one)
+    assert not fused.fusing
+    for _ in range(4):
         found = answers(fused, x).float()
         wanted = plain(one, x).float()
         assert found.shape == wanted.shape
         assert (found - wanted).abs().max() <= 0.02 * wanted.abs().max()
+    assert fused.fusing
 
 
 def test_a_fused_network_is_walked_through_for_each_number_of_images_and_from_time_to_time():
     walks = []
-    fused = Fused(Counting(network(), walks).eval())
+    fused = asked_enough(Counting(network(), walks))
     answers(fused, images(4))
     first = len(walks)
-    for _ in range(COMPARED_EVERY - 2):
+    for _ in range(COMPARED_EVERY - 1):
         answers(fused, images(4))
     assert len(walks) == first
     answers(fused, images(4))
@@ -123,8 +135,8 @@ def test_a_fused_network_is_walked_through_for_each_number_of_images_and_from_ti
 
 @pytest.mark.parametrize("kind", [Deciding, Pretending, Remembering])
 def test_a_network_that_a_trace_would_misrepresent_is_asked_itself(kind):
-    one = kind(network()).eval()
-    fused = Fused(one)
+    one = kind(network())
+    fused = asked_enough(one)
     for bright in (0.0, 0.9):
         for count in (4, 4, 7):
             x = (images(count) * 0.1 + bright).clamp(0, 1)
@@ -132,16 +144,51 @@ def test_a_network_that_a_trace_would_misrepresent_is_asked_itself(kind):
 
 
 def test_a_network_that_changes_its_answers_is_found_out():
-    one = Tiring(network()).eval()
-    fused = Fused(one)
-    for _ in range(COMPARED_EVERY):
+    one = Tiring(network())
+    fused = asked_enough(one)
+    for _ in range(COMPARED_EVERY + 1):
         answers(fused, images(4))
+    assert not fused.fusing
     assert torch.equal(answers(fused, images(4)), plain(one, images(4)))
+
+
+def test_fused_operations_that_go_wrong_are_found_out_before_they_steer():
+    one = network()
+    fused = asked_enough(one)
+    answers(fused, images(4))
+    honest, runs = fused._traced, []
+
+    def wrong_once_it_is_fused(x):
+        runs.append(1)
+        return honest(x) * (1 if len(runs) <= 2 else -1)
+
+    fused._traced = wrong_once_it_is_fused
+    assert torch.equal(answers(fused, images(6)), plain(one, images(6)))
+
+
+def test_an_image_with_great_logits_hides_no_other():
+    exact = torch.tensor([[1000.0, 0.0], [1.0, 0.9]])
+    assert steers(exact + torch.tensor([[10.0, 0.0], [0.0, 0.01]]), exact)
+    assert not steers(exact + torch.tensor([[10.0, 0.0], [0.0, 0.2]]), exact)
+    assert not steers(exact[:1], exact)
+    assert not steers(exact * torch.nan, exact)
+
+
+def test_what_is_answered_hangs_on_nothing_before_it_forgot():
+    used = asked_enough(network())
+    for count in (3, 9, 3, 20):
+        answers(used, images(count))
+    used.forget()
+    fresh = Fused(network())
+    for question in range(PLAIN_FIRST + 4):
+        x = images(7, seed=question)
+        assert torch.equal(answers(used, x), answers(fresh, x))
+    assert used.fusing
 
 
 def test_a_search_by_fused_answers_finds_what_a_search_by_the_network_finds(monkeypatch):
     budget = ThreatModel(goal="any wrong class", knowledge=Knowledge.BLACK_BOX_SCORE, eps=0.08)
-    broken = []
+    broken, fused = [], []
     for fusing in (True, False):
         target = wrap_network("one", network(), classes=5, bounds=(0.0, 1.0), device=torch.device("cpu"))
         target.exact = False  # as on a processor with bfloat16
@@ -152,7 +199,9 @@ def test_a_search_by_fused_answers_finds_what_a_search_by_the_network_finds(monk
         found = Square(queries=150).perturb(
             known(target, Knowledge.BLACK_BOX_SCORE), samples, budget, torch.Generator().manual_seed(0)
         )
+        fused.append(target._fused.fusing)
         broken.append(target.predict(found.images) != samples.labels)
+    assert fused == [True, False]
     both = int((broken[0] & broken[1]).sum())
     assert both >= 5
     assert int((broken[0] ^ broken[1]).sum()) <= 2

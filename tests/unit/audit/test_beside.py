@@ -44,6 +44,19 @@ def test_the_report_is_the_same_whatever_the_number_of_processes(toy_audit, monk
     assert not any(one["beside"] for one in alone["timings"])
 
 
+def test_the_first_verdicts_are_not_held_up_by_what_runs_beside(toy_audit, monkeypatch):
+    told = []
+
+    def noting(name, work):
+        return lambda *given: (told.append(name), work(*given))[1]
+
+    monkeypatch.setitem(checks.CHECKS, Family.PERFORMANCE, noting("verdict", checks.CHECKS[Family.PERFORMANCE]))
+    monkeypatch.setattr(checks, "start_beside", noting("beside", checks.start_beside))
+    toy_audit.audit("--only", "PERF-001", "STAT-001", "-j", "2")
+    assert told == ["verdict", "beside"]
+    assert toy_audit.verdicts()["STAT-001"]["status"] == "MET"
+
+
 def test_a_check_that_breaks_beside_costs_its_own_verdict_alone(toy_audit, monkeypatch):
     def breaks(requirement, session):
         raise ZeroDivisionError("the scanner divides")
