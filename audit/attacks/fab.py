@@ -120,7 +120,6 @@ class _Walk:
         """Take one step, note what it found, and return where the next one starts."""
         import torch
 
-        from audit.attacks.search import margins
         from audit.metrics import distances
 
         search = self._search
@@ -131,7 +130,7 @@ class _Walk:
         # float32 says of every point that may be kept whether it fools; the way back from the others needs but a hint
         may_count = (size < self._size) | (size <= search.eps)
         misled = search.misleads(moved, logits, may_count)
-        fools = misled[0] if search.target.exact else torch.where(may_count, misled[0], margins(logits, search.y) < 0)
+        fools, _ = misled
         better = fools & (size < self._size)
         self._best = torch.where(better.view(-1, 1, 1, 1), moved, self._best)
         self._size = torch.where(better, size, self._size)

@@ -140,14 +140,16 @@ class Search:
     def misleads(self, moved: Tensor, logits: Tensor, asked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return which images are misclassified in float32, and which beyond rounding; both (n,) bool.
 
-        Cheap logits only narrow down whom to ask again; of images that are not ``asked`` about, nothing is said.
+        Cheap logits only narrow down whom to ask again; of images that are not ``asked`` about, they are all
+        that is said.
         """
         if self.target.exact:
             return _wrong(logits, self.y)
-        doubtful = margins(logits, self.y) < NARROW * logits.abs().amax(1).clamp(min=1.0)
-        if asked is not None:
-            doubtful &= asked
+        left = margins(logits, self.y)
+        doubtful = left < NARROW * logits.abs().amax(1).clamp(min=1.0)
         wrong, sure = torch.zeros_like(doubtful), torch.zeros_like(doubtful)
+        if asked is not None:
+            doubtful, wrong = doubtful & asked, (left < 0) & ~asked
         if bool(doubtful.any()):
             with torch.no_grad():
                 wrong[doubtful], sure[doubtful] = _wrong(self.target.logits(moved[doubtful]), self.y[doubtful])

@@ -15,7 +15,6 @@ from audit.poisoning.inversion import Inverted, inverted
 from audit.records import Evidence, Exhibit, Measurement, Metric, Probe
 from audit.requirements import InversionRequirement
 from audit.session import AuditSession
-from audit.target import TorchTarget
 from audit.workers import Work
 
 SEEDS = (0, 1)  # of the inversions of a judged network; the smaller trigger counts, for it was shown to work
@@ -26,7 +25,7 @@ FITTED_AND_COUNTED = 2_000  # clean images that an inversion looks at, at most
 def unknown_triggers(requirement: InversionRequirement, session: AuditSession) -> Examined:
     """Measure the smallest trigger that inversion finds on the target, as a share of the smallest on any reference."""
     trial = _Trial(requirement, session)
-    found = trial.inversions(session.target())
+    found = trial.inversions(session.target_name)
     control, name = requirement.control, requirement.reference_networks.target
     same = _made_by(session.target_name, session) == _made_by(name, session)
     reason = (
@@ -40,7 +39,7 @@ def unknown_triggers(requirement: InversionRequirement, session: AuditSession) -
         control=control_result(
             control_name(control),
             requirement.bound,
-            lambda: trial.measure(trial.inversions(session.target(control.target))),
+            lambda: trial.measure(trial.inversions(control.target)),
         ),
         tables={"inverted": trial.table(found[0])},
     )
@@ -58,7 +57,7 @@ def sheet(
 ) -> tuple[Exhibit, dict[str, NDArray[Any]]]:
     """Return what the report draws of a target's inverted triggers, and the arrays to draw."""
     trial = _Trial(requirement, session)
-    found = trial.inversions(session.target(name))[0]
+    found = trial.inversions(name)[0]
     return Exhibit(kind="inverted", title=name, data=trial.table(found)), {
         "masks": found.masks,
         "patterns": found.patterns,
@@ -91,10 +90,12 @@ class _Trial:
         session.trainer.prepare(references, lambda one: one.smallest_trigger(*asked, SEEDS[0]))
         self.references = {one.name: one.smallest_trigger(*asked, SEEDS[0]) for one in references}
 
-    def inversions(self, target: TorchTarget) -> list[Inverted]:
+    def inversions(self, name: str) -> list[Inverted]:
         """Invert a target once a seed."""
-        self._session.laboratory.workers.side_by_side([partial(self._inverted, target, seed) for seed in SEEDS])
-        return [self._inverted(target, seed) for seed in SEEDS]
+        self._session.target(name)  # once, not once in each process
+        work = [partial(_invert, name, self._session, self._requirement.steps, seed) for seed in SEEDS]
+        self._session.laboratory.workers.side_by_side(work)
+        return [one() for one in work]
 
     def measure(self, found: Sequence[Inverted]) -> Measurement:
         """Return the smallest size found over the smallest of the references; both are of triggers shown to work.
@@ -161,6 +162,3 @@ class _Trial:
     @property
     def _least(self) -> float:
         return min(self.references.values())
-
-    def _inverted(self, target: TorchTarget, seed: int) -> Inverted:
-        return inverted(self._session.laboratory, target, images(self._session), self._requirement.steps, seed)
