@@ -14,7 +14,7 @@ from audit.judge import compare
 from audit.loading import Samples
 from audit.measure import BLOCK
 from audit.outcome import Outcome, robust_accuracy
-from audit.probes import examine_target, label_leaking, untouched
+from audit.probes import examine_target, label_leaking, stateless, untouched
 from audit.records import Evidence, Knowledge, Measurement, Probe, Status
 from audit.requirements import EvasionRequirement
 from audit.session import AuditSession
@@ -41,7 +41,12 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     evidence = Evidence(
         measurement=measurement,
         meaning=_meaning(requirement),
-        probes=(*probes, *challenges.probes, untouched(target, outcome)),
+        probes=(
+            *probes,
+            *challenges.probes,
+            untouched(target, outcome),
+            stateless(outcome, *(found for _, found in challenges.outcomes)),
+        ),
         control=control_result(control_name(control), requirement.bound, trial.measure_control),
     )
     return evidence, outcome

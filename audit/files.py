@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file, creating its folder if need be."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace a file, creating its folder if need be; the umask still takes from ``mode``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        scratch.touch(mode)
         scratch.write_bytes(content)
         scratch.replace(path)
     finally:

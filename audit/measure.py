@@ -22,19 +22,19 @@ from torch import Tensor
 
 from audit import metrics
 from audit.attacks import Attack
+from audit.fresh import FreshProcesses
 from audit.loading import Samples
-from audit.outcome import Outcome, joined
+from audit.outcome import SAME, Outcome, joined
 from audit.poisoning.triggers import Trigger
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
 from audit.store import Store
 from audit.target import PREDICT_BATCH, Passes, TorchTarget, known
-from audit.trial import RECHECKED, Answered, Seen, Stored, Trial, samples_digest
+from audit.trial import Answered, Seen, Stored, Trial, first_logits, samples_digest
 from audit.workers import Workers
 
 BLOCK, GPU_BLOCK = 100, 500  # samples of an iterated attack between two looks; a killed run loses one block at most
 ONE_STEP_BLOCK = 1000
-SAME = 1e-4  # by which logits may differ then, as a share of the greatest: batches of another size round otherwise
 LIBRARIES = ("torch", "torchvision", "numpy", "adversarial-robustness-toolbox", "pillow")  # that results depend on
 Tick = Callable[[int, int], None]
 Stop = Callable[[int, int], bool]
@@ -44,7 +44,8 @@ Stop = Callable[[int, int], bool]
 class Laboratory:
     """What every measurement needs besides its subject: the data's digest, the store, where to show progress, workers.
 
-    ``run`` marks what this run measured itself, in whatever process; the rest is from the store.
+    ``run`` marks what this run measured itself, in whatever process; the rest is from the store. Where there are
+    ``fresh`` processes, theirs are the answers that count.
     """
 
     data_digest: str
@@ -52,32 +53,46 @@ class Laboratory:
     tick: Tick
     workers: Workers = field(default_factory=Workers)
     run: str = field(default_factory=lambda: secrets.token_hex(8))
-    _clean: dict[tuple[int, str], tuple[TorchTarget, Answered]] = field(default_factory=dict)
+    fresh: FreshProcesses | None = None
+    _known: dict[tuple[int, str], tuple[TorchTarget, Answered]] = field(default_factory=dict)
 
     def clean(self, target: TorchTarget, samples: Samples) -> Outcome:
         """Show unchanged images to a target."""
-        return self._shown(target, samples, {"what": "clean"}, lambda: samples.images)
+        return self._shown(target, samples, samples.images)
 
     def clean_logits(self, target: TorchTarget, samples: Samples) -> Tensor:
         """Return (N, classes) logits of unchanged images; the target is asked once for each batch of them."""
-        return self._answered(target, samples).logits
-
-    def _answered(self, target: TorchTarget, samples: Samples) -> Answered:
-        if target.draws > 1:  # what it draws depends on how many images it is shown at once
-            return Answered.by(target, samples.images)
-        found = []
-        for batch in samples.images.split(PREDICT_BATCH):
-            # by the target itself, not by its digest: whether that tells targets apart is checked with the answers
-            key = (id(target), hashlib.sha256(batch.numpy().tobytes()).hexdigest())
-            if key not in self._clean:
-                self._clean[key] = target, Answered.by(target, batch)
-            found.append(self._clean[key][1])
-        return Answered(torch.cat([one.logits for one in found]), sum(one.seconds for one in found))
+        return self._answered(target, samples.images).logits
 
     def triggered(self, target: TorchTarget, samples: Samples, trigger: Trigger, placebo: int | None = None) -> Outcome:
         """Stamp a trigger, or one of its placebos, on every image."""
-        settings = {"what": "trigger", "trigger": trigger.model_dump(mode="json"), "placebo": placebo}
-        return self._shown(target, samples, settings, lambda: trigger.stamp(samples.images, target.bounds, placebo))
+        return self._shown(target, samples, trigger.stamp(samples.images, target.bounds, placebo))
+
+    def _shown(self, target: TorchTarget, samples: Samples, moved: Tensor) -> Outcome:
+        clean, after = self._answered(target, samples.images), self._answered(target, moved)
+        seen = Seen.of(samples, moved, clean, after)
+        return Outcome(seen.arrays(Norm.LINF), seen.describe(0.0, Passes()), from_store=False)
+
+    def _answered(self, target: TorchTarget, images: Tensor) -> Answered:
+        """Ask a target what it has not been asked yet in this run, in a process that sees nothing else if possible."""
+        if target.draws > 1:  # what it draws depends on how many images it is shown at once
+            return self._ask(target, images)
+        batches = images.split(PREDICT_BATCH)
+        # by the target itself, not by its digest: whether that tells targets apart is checked with the answers
+        keys = [(id(target), hashlib.sha256(batch.numpy().tobytes()).hexdigest()) for batch in batches]
+        missing = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self._known}
+        if missing:
+            answered = self._ask(target, torch.cat(list(missing.values())))
+            parts = answered.logits.split([len(batch) for batch in missing.values()])
+            for key, part in zip(missing, parts, strict=True):
+                self._known[key] = target, Answered(part, answered.seconds * len(part) / max(1, len(answered.logits)))
+        found = [self._known[key][1] for key in keys]
+        return Answered(torch.cat([one.logits for one in found]), sum(one.seconds for one in found))
+
+    def _ask(self, target: TorchTarget, images: Tensor) -> Answered:
+        if self.fresh is not None and self.fresh.serves(target):
+            return self.fresh.answered(target, images)
+        return Answered.by(target, images)
 
     def carriers(self, target: TorchTarget, samples: Samples, attack: Attack, eps: float, seed: int) -> Tensor:
         """Return images moved as far from their class as the attack gets them, misleading or not."""
@@ -124,19 +139,33 @@ class Laboratory:
                 self.tick(done, len(samples))
             if stop is not None and stop(sum(int(one.standing.sum()) for one in found), done):
                 break
-        return joined(found)
+        judged = self._judged(target, samples, joined(found))
+        stale = [block for block, one in zip(blocks, found, strict=False) if one.from_store]
+        if not judged.disagreeing or not stale:
+            return judged
+        for block in stale:  # of another network than this one, whatever the digests say: measured again
+            self.store.forget(trial.key() | self._key(target, block))
+        return self.attacked(target, samples, attack, threat_model, seed, crafted_on=crafted_on, stop=stop)
+
+    def _judged(self, target: TorchTarget, samples: Samples, outcome: Outcome) -> Outcome:
+        """Return the outcome as a process has it that sees nothing but the images that the attack left."""
+        if self.fresh is None or not self.fresh.serves(target):
+            return outcome
+        clean = self._answered(target, samples.images[: len(outcome)]).logits.numpy()
+        moved = torch.from_numpy(outcome.arrays["moved"])
+        return outcome.judged(clean, self._answered(target, moved).logits.numpy(), comparable=target.draws == 1)
 
     def _attack(self, trial: Trial, block: Samples) -> Outcome:
         key = trial.key() | self._key(trial.target, block)
         return self._stored(
-            key, trial.target, block, trial.stages, lambda: trial.run(block, self._answered(trial.target, block))
+            key, trial.target, block, trial.stages, lambda: trial.run(block, self._answered(trial.target, block.images))
         )
 
     def _attack_side_by_side(self, trial: Trial, blocks: Sequence[Samples], before: int, total: int) -> None:
         """Leave the results of blocks in the store, so that asking for them one by one takes no time."""
         missing = [block for block in blocks if not self.store.has(trial.key() | self._key(trial.target, block))]
         for block in missing:
-            self._answered(trial.target, block)  # once, not once in each process
+            self._answered(trial.target, block.images)  # once, not once in each process
         size = len(missing[0]) if missing else 0
         self.workers.side_by_side(
             [partial(self._attack, trial, block) for block in missing],
@@ -162,20 +191,9 @@ class Laboratory:
             if (stored := self.store.get(key)) is not None and _answers_as_then(stored[0], target, samples):
                 return stored
             arrays, description = compute()
-            arrays["clean_logits"] = target.all_logits(samples.images[:RECHECKED]).numpy()
+            arrays["clean_logits"] = first_logits(target, samples)
             self.store.put(key, arrays, description)
         return arrays, description
-
-    def _shown(
-        self, target: TorchTarget, samples: Samples, settings: Mapping[str, Any], move: Callable[[], Tensor]
-    ) -> Outcome:
-        def show() -> Stored:
-            moved, clean = move(), self._answered(target, samples)
-            after = clean if moved is samples.images else Answered.by(target, moved)
-            seen = Seen.of(samples, moved, clean, after)
-            return seen.arrays(Norm.LINF), seen.describe(0.0, Passes())
-
-        return self._stored({**settings, **self._key(target, samples)}, target, samples, (), show)
 
     def _stored(
         self,
@@ -224,9 +242,7 @@ def _still_holds(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, sample
 
 def _answers_as_then(arrays: Mapping[str, NDArray[Any]], target: TorchTarget, samples: Samples) -> bool:
     """Tell whether the target still gives the first samples the logits that it gave them then."""
-    if target.draws > 1:  # what it draws depends on how many images it is shown at once
-        return True
-    now, then = target.all_logits(samples.images[:RECHECKED]).numpy(), arrays["clean_logits"]
+    now, then = first_logits(target, samples), arrays["clean_logits"]
     finite = np.isfinite(then)
     if now.shape != then.shape or not np.array_equal(finite, np.isfinite(now)):
         return False

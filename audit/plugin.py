@@ -10,6 +10,7 @@ import pytest
 
 from audit.durations import WORTH_TELLING_SECONDS, spoken
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
+from audit.fresh import fresh_processes
 from audit.options import pytest_addoption, settings_of
 from audit.outcome import Outcome
 from audit.records import Evidence, Exhibit, Family, IfNotRun, Report, Status, TimingKind, Verdict
@@ -39,12 +40,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("-n: an audit spreads its work itself, see -j; -n serves tests/unit")
     if config.option.jobs < 1:
         raise pytest.UsageError(f"-j: expected a number of processes, at least 1 (got {config.option.jobs})")
-    terminal = Terminal(config)
+    terminal, fresh = Terminal(config), fresh_processes()  # before anything that a policy names is loaded
     try:
         run = AuditRun(
-            config.rootpath, settings_of(config), terminal.tick, terminal.foreground, terminal.announce, terminal.scrub
+            config.rootpath,
+            settings_of(config),
+            terminal.tick,
+            terminal.foreground,
+            terminal.announce,
+            terminal.scrub,
+            fresh,
         )
     except AuditError as error:
+        if fresh is not None:
+            fresh.close()
         message = str(error).replace(f"{config.rootpath}/", "")  # relative within the repository, real elsewhere
         raise pytest.UsageError(f"{type(error).__name__}: {message}") from error
     config.stash[RUN] = run

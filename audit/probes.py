@@ -59,6 +59,18 @@ def untouched(target: TorchTarget, outcome: Outcome) -> Probe:
     )
 
 
+def stateless(*outcomes: Outcome) -> Probe:
+    """Return whether a process that saw nothing but the final images says of them what the attacked one said."""
+    total, otherwise = sum(len(one) for one in outcomes), sum(one.disagreeing for one in outcomes)
+    detail = f"of {total} final images a process that saw nothing else said otherwise about {otherwise}"
+    cause = "the network keeps state, or answers by what else is in a batch; what the fresh process said counts"
+    return Probe(
+        name="the same answers in a fresh process",
+        passed=not otherwise,
+        detail=f"{detail}; {cause}" if otherwise else detail,
+    )
+
+
 def label_leaking(outcome: Outcome) -> Probe:
     """Return whether the attack helps: more images right after it than before it, those wrong at the start included.
 

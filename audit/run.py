@@ -23,6 +23,7 @@ from audit.dependencies import advisories, bom
 from audit.durations import Durations
 from audit.errors import PolicyError
 from audit.exhibits import Scenario
+from audit.fresh import FreshProcesses
 from audit.judge import judge
 from audit.measure import Laboratory
 from audit.outcome import Outcome
@@ -34,12 +35,13 @@ from audit.report import as_json, as_sarif
 from audit.requirements import BaseRequirement, RegisterRequirement
 from audit.session import AuditSession, Options, choose_device
 from audit.settings import Settings
-from audit.store import Arrays, Store
+from audit.store import Arrays, Store, machine_secret
 from audit.workers import Workers, settle
 
 WAIVERS = "policies/waivers.yaml"
 CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
 SHOWN_FINDINGS = 100
+NOT_FRESH = "no processes can be forked here: what counts was said by the process that attacked, not by a fresh one"
 WHOLE_RUN = "whole run"
 
 
@@ -54,8 +56,11 @@ class AuditRun:
         foreground: Callable[[], AbstractContextManager[None]],
         announce: Callable[[str], None],
         scrub: Callable[[str], str],
+        fresh: FreshProcesses | None = None,
     ) -> None:
         """Choose policy and data, and check every name the command line gives.
+
+        ``fresh`` are processes that were there before; without them, targets are asked in this one.
 
         Raises:
             AuditError: policy, data, advisories, target, device or a requirement id is wrong; nothing was written yet.
@@ -72,7 +77,7 @@ class AuditRun:
         self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
         cache = Path(os.environ.get(CACHE_VARIABLE) or root / ".cache")
-        self.store = Store(cache / "results")
+        self.store = Store(cache / "results", machine_secret(cache))
         target = settings.target or policy.target
         kind = f"{self.choice.name}, {target}, {settings.profile}, {self.device}"
         self.durations = Durations(cache / "durations.json", kind)
@@ -92,10 +97,12 @@ class AuditRun:
                 self.collector.waived,
                 snapshot,
             ),
-            laboratory=Laboratory(self.choice.dataset.digest, self.store, tick, self.workers),
+            laboratory=Laboratory(self.choice.dataset.digest, self.store, tick, self.workers, fresh=fresh),
             foreground=foreground,
             announce=announce,
         )
+        if fresh is None:
+            self.session.notes.append(NOT_FRESH)
         self.session.check_references()
         self.folder: Path | None = None
         self._found: dict[str, tuple[Finding, ...]] = {}
@@ -213,6 +220,8 @@ class AuditRun:
         """
         self.session.lasting.close()
         self.workers.close()
+        if self.session.laboratory.fresh is not None:
+            self.session.laboratory.fresh.close()
         if self.folder is None:
             return None
         page = self.folder / "report.html"
@@ -246,7 +255,7 @@ class AuditRun:
                 read_register(self.root / one.control.register_file)
 
     def _write_samples(self, name: str, outcome: Outcome) -> str:
-        return self._write_arrays(name, outcome.arrays)
+        return self._write_arrays(name, {key: one for key, one in outcome.arrays.items() if key != "moved"})
 
     def _write_arrays(self, name: str, arrays: Arrays) -> str:
         relative = f"evidence/{name}.npz"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from audit.artifacts import signature
+from audit.building import build_target, defend
 from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
 from audit.dependencies.advisories import Snapshot
@@ -26,7 +27,7 @@ from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
-from audit.target import TorchTarget, build_target, defend, wrap_network
+from audit.target import TorchTarget, wrap_network
 from audit.trainer import Trainer, Weights, pinned
 from audit.trial import Shown
 from audit.workers import Ahead

@@ -17,13 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from audit.arithmetic import Fused, has_bfloat16
-from audit.artifacts.weights import load_weights
-from audit.defences import Defence
+from audit.defences import AnyDefence
 from audit.errors import TargetError
-from audit.identity import network_digest, parameters_digest
-from audit.loading import resolve
+from audit.identity import parameters_digest
 from audit.randomness import seeded
-from audit.records import Knowledge
+from audit.records import Knowledge, Record
 
 PREDICT_BATCH = 100
 JUDGING_SEED = 20_000  # a randomised target is judged over these draws and no others
@@ -81,6 +79,22 @@ class Passes:
         return Passes(self.forward - before.forward, self.gradient - before.gradient)
 
 
+class Blueprint(Record):
+    """A target as plain data, by which another process builds the same one: a factory's network, or a defended one."""
+
+    name: str
+    root: Path
+    classes: int
+    bounds: tuple[float, float]
+    factory: str = ""
+    weights: Path | None = None
+    sha256: str | None = None
+    draws: int = 1
+    defence: AnyDefence | None = None
+    inner: Blueprint | None = None
+    partner: Blueprint | None = None
+
+
 class TorchTarget:
     """A PyTorch network as a white-box target.
 
@@ -103,6 +117,7 @@ class TorchTarget:
         """Freeze the network on the device: eval mode, no parameter gradients, the fast memory layout."""
         self.name, self.classes, self.digest, self.bounds, self.device = name, classes, digest, bounds, device
         self.draws, self.passes = draws, Passes()
+        self.blueprint: Blueprint | None = None  # None for networks of the audit's own
         self.exact = not has_bfloat16(device)
         self._network = network.to(device).eval().requires_grad_(False)
         if any(parameter.ndim == 4 for parameter in self._network.parameters()):
@@ -114,6 +129,20 @@ class TorchTarget:
     def network(self) -> nn.Module:
         """Return the frozen network."""
         return self._network
+
+    def on(self, device: torch.device) -> TorchTarget:
+        """Return the target on a device."""
+        if device == self.device:
+            return self
+        return TorchTarget(
+            self.name,
+            self._network,
+            classes=self.classes,
+            digest=self.digest,
+            bounds=self.bounds,
+            device=device,
+            draws=self.draws,
+        )
 
     def logits(self, x: Tensor) -> Tensor:
         """Return (N, classes) float32 logits, or the log of mean probabilities of a randomised network.
@@ -143,7 +172,7 @@ class TorchTarget:
         """Forget what earlier questions left behind, so that an attack's result hangs on its inputs alone."""
         self._fused.forget()
 
-    def all_logits(self, x: Tensor) -> Tensor:
+    def all_logits(self, x: Tensor, batch_size: int = PREDICT_BATCH) -> Tensor:
         """Return the logits of any number of images, in batches, without gradients, on the CPU.
 
         Raises:
@@ -158,7 +187,7 @@ class TorchTarget:
         if not len(x):
             return torch.zeros(0, self.classes)
         with torch.no_grad(), seeded(JUDGING_SEED) if self.draws > 1 else nullcontext():
-            found = torch.cat([self.logits(batch).cpu() for batch in x.split(PREDICT_BATCH)])
+            found = torch.cat([self.logits(batch).cpu() for batch in x.split(batch_size)])
         if bool((found.isnan() | found.isposinf()).any()):
             raise TargetError(
                 f"target {self.name}: expected numbers as logits, got NaN or infinity; check that weights and network "
@@ -219,67 +248,6 @@ def known(target: TorchTarget, knowledge: Knowledge) -> Target:
     return _Scores(target) if knowledge is Knowledge.BLACK_BOX_SCORE else target
 
 
-def build_target(
-    name: str,
-    factory: str,
-    weights: Path | None,
-    sha256: str | None,
-    *,
-    root: Path,
-    classes: int,
-    bounds: tuple[float, float],
-    device: torch.device,
-    draws: int = 1,
-) -> TorchTarget:
-    """Build a network with a factory and load verified weights into it.
-
-    The digest covers the factory's name, the source files of every module, and every parameter and buffer: another
-    architecture or other weights are another target.
-
-    Raises:
-        IntegrityError: the weight file is missing, refused, or not the pinned one.
-        TargetError: the factory returns no network, or the weights do not fit it.
-    """
-    make = resolve(factory, f"targets.{name}.factory", root)
-    try:
-        network = make()
-    except Exception as error:  # a factory is foreign code: whatever it raises, there is no network
-        raise TargetError(f"target {name}: {factory} raised {type(error).__name__}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise TargetError(
-            f"target {name}: expected {factory} to return a torch.nn.Module, got {type(network).__name__}; "
-            "a factory takes no arguments and returns the network, its weights still to be loaded"
-        )
-    if weights is not None:
-        state = load_weights(weights, sha256)
-        _check_types(name, weights.name, state, network)
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            first = " ".join(str(error).split())[:300]
-            raise TargetError(
-                f"target {name}: {weights.name} does not fit {factory}: {first}; "
-                "the factory must build the architecture that was trained, with the same parameter names"
-            ) from error
-    digest = network_digest(factory, make, network, draws)
-    return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
-
-
-def _check_types(name: str, file: str, state: dict[str, Tensor], network: nn.Module) -> None:
-    """Refuse weights that loading would round without a word, float64 into a float32 network for example.
-
-    Raises:
-        TargetError: a tensor's type does not fit into the network's.
-    """
-    for key, wanted in network.state_dict().items():
-        given = state.get(key)
-        if given is not None and torch.promote_types(given.dtype, wanted.dtype) != wanted.dtype:
-            raise TargetError(
-                f"target {name}: {file} has {key} in {given.dtype}, which the network would round to {wanted.dtype}; "
-                "save the weights in the network's own types, so that what is audited is what was saved"
-            )
-
-
 def wrap_network(
     name: str,
     network: nn.Module,
@@ -294,18 +262,3 @@ def wrap_network(
     text = f"{made_from} {type(network).__name__} {draws} {parameters_digest(network)}"
     digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
-
-
-def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget | None) -> TorchTarget:
-    """Put a target behind an input defence; attacks on the result go through it."""
-    network = defence.wrap(inner.network, inner.bounds, partner.network if partner else None)
-    parts = [defence.model_dump_json(), inner.digest, partner.digest if partner else ""]
-    return wrap_network(
-        name,
-        network,
-        classes=inner.classes,
-        bounds=inner.bounds,
-        device=inner.device,
-        draws=max(defence.draws, inner.draws, partner.draws if partner else 1),
-        made_from=" ".join(parts),
-    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -86,7 +87,7 @@ class Seen:
     def arrays(self, norm: Norm) -> dict[str, NDArray[Any]]:
         """Return what an Outcome holds."""
         labels = self.samples.labels
-        found = {
+        found: dict[str, Tensor] = {
             "index": self.samples.index,
             "labels": labels,
             "before": self.clean.argmax(1),
@@ -97,7 +98,6 @@ class Seen:
             "steps": self.steps,
             "gallery_clean": self.samples.images[:GALLERY],
             "gallery_moved": self.moved[:GALLERY],
-            "clean_logits": self.clean[:RECHECKED],
         }
         return {name: value.numpy() for name, value in found.items()}
 
@@ -145,6 +145,7 @@ class Trial:
             block: what is attacked.
             clean: what the target says of it unmoved.
         """
+        first = first_logits(self.target, block)  # before the attack, which may change the network
         asked, begun = self.source.passes.copy(), time.perf_counter()
         seen = Seen.of(block, block.images.clone(), clean, clean)
         for place, stage in enumerate(self.attack.stages(self.target.classes)):
@@ -154,7 +155,8 @@ class Trial:
         attack_seconds = time.perf_counter() - begun
         untouched = self.target.unchanged() and self.source.unchanged()
         description = seen.describe(attack_seconds, self.source.passes.since(asked)) | {"untouched": untouched}
-        return seen.arrays(self.threat_model.norm), description
+        arrays = seen.arrays(self.threat_model.norm) | {"moved": seen.moved.numpy(), "clean_logits": first}
+        return arrays, description
 
     def _run_stage(self, place: int, stage: Attack, seen: Seen, rows: Tensor) -> None:
         chosen = seen.samples.at(rows)
@@ -175,6 +177,12 @@ class Trial:
         fell = (logits.argmax(1) != chosen.labels) & (seen.broken_by[rows] == STANDING)
         seen.moved[rows], seen.logits[rows], seen.steps[rows] = moved, logits, found.steps
         seen.broken_by[rows[fell]] = place
+
+
+def first_logits(target: TorchTarget, samples: Samples) -> NDArray[np.float32]:
+    """Return what a target says of the first unchanged images, by which a stored result is held against it later."""
+    found: NDArray[np.float32] = target.all_logits(samples.images[:RECHECKED]).numpy()
+    return found
 
 
 def samples_digest(samples: Samples) -> str:

@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.context import ForkProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -203,19 +203,40 @@ class Workers:
         return process
 
     def _run(self, work: Work, parent: int) -> None:
-        """Do a piece of work as a forked process: silent, deaf to Ctrl-C, alone, and dead with its parent."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and folders are cleaned up
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
+        """Do a piece of work as a forked process."""
+        _be_a_worker(parent)
         self.count, self._computing, self._started = 1, [], []
-        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
-            _one_thread()
-            with suppress(Exception):
-                work()
+        with suppress(Exception):
+            work()
+
+
+def forked(work: Work) -> int:
+    """Fork a process that does one piece of work and ends; return its number. It ends with its parent."""
+    parent = os.getpid()
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        _be_a_worker(parent)
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _be_a_worker(parent: int) -> None:
+    """Make a process that was just forked silent, deaf to Ctrl-C, of one thread, and dead with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and folders are cleaned up
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    nothing = Path(os.devnull).open("w")  # noqa: SIM115  # open as long as the process lives
+    sys.stdout = sys.stderr = nothing
+    os.dup2(nothing.fileno(), 1)
+    os.dup2(nothing.fileno(), 2)
+    _one_thread()
 
 
 def _one_thread() -> None:

@@ -105,7 +105,7 @@ class Bench:
         best, standing = float("inf"), 0
         for _ in range(repeats):
             with tempfile.TemporaryDirectory() as folder:
-                laboratory = Laboratory("benchmark", Store(Path(folder)), lambda done, total: None)
+                laboratory = Laboratory("benchmark", Store(Path(folder), b"secret"), lambda done, total: None)
                 begun = time.perf_counter()
                 outcome = laboratory.attacked(self.target, self.samples, attack, budget, seed=0)
                 best = min(best, time.perf_counter() - begun)

@@ -57,7 +57,7 @@ def samples():
 @pytest.fixture
 def laboratory(tmp_path):
     """Give a laboratory with an empty store."""
-    return Laboratory("sha256:toy", Store(tmp_path / "results"), lambda done, total: None)
+    return Laboratory("sha256:toy", Store(tmp_path / "results", b"secret"), lambda done, total: None)
 
 
 @pytest.fixture(scope="session")

@@ -240,5 +240,6 @@ def toy_audit(pytester, monkeypatch, whatever_is_audited, _children_go_unmeasure
     for module, name, value in whatever_is_audited:
         monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("MODEL_AUDIT_CACHE", str(pytester.path / ".cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / ".state"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the runs in a process of their own
     return Toy(pytester)

@@ -67,7 +67,8 @@ ROOMS = (
     ),
     ("outcome", "builtin", "workers"),
     ("target", "attacks", "scanners"),
-    ("requirements", "trial", "provenance", "contract"),
+    ("requirements", "trial", "provenance", "contract", "building"),
+    ("fresh",),
     ("measure",),
     (
         "exhibits",

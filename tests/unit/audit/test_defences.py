@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from audit.attacks import Pgd
+from audit.building import defend
 from audit.defences import Ensemble, FeatureSqueezing, Jpeg, RandomizedSmoothing
 from audit.records import Knowledge, ThreatModel
-from audit.target import defend
 from tests.unit import nets, toy
 
 THROUGH = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=0.25)

@@ -233,7 +233,7 @@ def test_a_corruption_keeps_to_no_ball(laboratory, make_target, samples):
 def test_blocks_are_the_same_side_by_side_and_one_after_the_other(laboratory, make_target, samples, tmp_path):
     attack, target = Pgd(steps=3, step_size=0.02), make_target(toy.fragile())
     alone = laboratory.attacked(target, samples, attack, threat(0.05), seed=0)
-    beside = Laboratory("sha256:toy", Store(tmp_path / "beside"), laboratory.tick, Workers(3))
+    beside = Laboratory("sha256:toy", Store(tmp_path / "beside", b"secret"), laboratory.tick, Workers(3))
     for stop in (None, lambda standing, n: n >= 200):
         together = beside.attacked(target, samples, attack, threat(0.05), seed=0, stop=stop)
         for name, values in alone.arrays.items():
@@ -271,7 +271,7 @@ from tests.unit import toy
 
 class Deadly(Pgd):
     def perturb(self, *given):
-        done = len(list(Path(sys.argv[1]).glob("*.npz")))
+        done = len(list(Path(sys.argv[1]).glob("*.result")))
         if done == 2 and sys.argv[2] == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         print("block", done)
@@ -279,7 +279,7 @@ class Deadly(Pgd):
 
 split = toy.data(offline=True).audit
 target = wrap_network("toy", toy.honest(), classes=2, bounds=(0.0, 1.0), device=torch.device("cpu"))
-laboratory = Laboratory("sha256:toy", Store(Path(sys.argv[1])), lambda done, total: None)
+laboratory = Laboratory("sha256:toy", Store(Path(sys.argv[1]), b"secret"), lambda done, total: None)
 budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=0.1)
 attack = Deadly(steps=3, step_size=0.05)
 print(len(laboratory.attacked(target, Samples(split.images, split.labels), attack, budget, seed=0)))
@@ -315,7 +315,7 @@ results, begun, deadly = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "d
 class Slow(Pgd):
     def perturb(self, target, samples, *given):
         (begun / f"{samples.index[0]}-{os.getpid()}").touch()
-        if deadly and len(list(results.glob("*.npz"))) >= 3:
+        if deadly and len(list(results.glob("*.result"))) >= 3:
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(60)
         return super().perturb(target, samples, *given)
@@ -323,7 +323,7 @@ class Slow(Pgd):
 split = toy.data(offline=True).audit
 samples = Samples(split.images.repeat(2, 1, 1, 1), split.labels.repeat(2))
 target = wrap_network("toy", toy.honest(), classes=2, bounds=(0.0, 1.0), device=torch.device("cpu"))
-laboratory = Laboratory("sha256:toy", Store(results), lambda done, total: None, Workers(2))
+laboratory = Laboratory("sha256:toy", Store(results, b"secret"), lambda done, total: None, Workers(2))
 budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=0.1)
 print(len(laboratory.attacked(target, samples, Slow(steps=1), budget, 0)))
 """
@@ -336,7 +336,7 @@ def test_killed_with_its_processes_an_attack_repeats_one_block_of_each_at_most(t
     second.mkdir()
     command = [sys.executable, "-c", KILLED_TOGETHER, str(results)]
     assert run([*command, str(first), "die"], cwd=ROOT, seconds=120).code == -signal.SIGKILL
-    kept = len(list(results.glob("*.npz")))
+    kept = len(list(results.glob("*.result")))
     assert kept >= 3, "what was done before is kept"
     again = run([*command, str(second), "live"], cwd=ROOT, seconds=120)
     assert again.stdout.strip() == "800", again.stderr

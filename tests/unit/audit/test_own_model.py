@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from audit.attacks import Pgd
+from audit.building import build_target
 from audit.loading import Samples, load_dataset
 from audit.records import Knowledge, ThreatModel
-from audit.target import build_target
 from tests.unit import nets
 
 ROOT = Path(__file__).parents[3]

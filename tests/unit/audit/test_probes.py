@@ -93,7 +93,9 @@ def health(tmp_path_factory, make_target):
 
     @cache
     def examined(build, attack, eps, norm=Norm.LINF):
-        laboratory = Laboratory("sha256:toy", Store(tmp_path_factory.mktemp("results")), lambda done, total: None)
+        laboratory = Laboratory(
+            "sha256:toy", Store(tmp_path_factory.mktemp("results"), b"secret"), lambda done, total: None
+        )
         target, surrogate = make_target(build(), "judged"), make_target(undefended(), "undefended")
         samples = nets.digits()[1].subset(300)
         threat = ThreatModel(goal="any wrong class", knowledge=Knowledge.WHITE_BOX, norm=norm, eps=eps)

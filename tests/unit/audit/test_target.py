@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from audit.building import build_target
 from audit.errors import IntegrityError, PolicyError, TargetError
 from audit.session import choose_device
-from audit.target import build_target
 from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]

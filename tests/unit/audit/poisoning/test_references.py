@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from audit.building import build_target
 from audit.errors import PolicyError
 from audit.loading import load_dataset
 from audit.poisoning import references
@@ -17,7 +18,6 @@ from audit.poisoning.triggers import Pixel, Square
 from audit.poisoning.unknown import FITTED_AND_COUNTED, SEEDS
 from audit.policy import load_policy
 from audit.requirements import CureRequirement, InversionRequirement, TriggerRequirement
-from audit.target import build_target
 from audit.trial import samples_digest
 from model_under_test import train
 from tests.unit import toy

@@ -1,0 +1,140 @@
+"""Building a target from what a policy says of it: factory, verified weights, defence; here, or again elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audit.artifacts.weights import load_weights
+from audit.defences import Defence
+from audit.errors import TargetError
+from audit.identity import network_digest
+from audit.loading import resolve
+from audit.randomness import seeded
+from audit.target import Blueprint, TorchTarget, wrap_network
+
+BUILDING_SEED = 30_000  # a factory that draws weights of its own draws the same ones wherever it is called
+
+
+def build(blueprint: Blueprint, device: torch.device) -> TorchTarget:
+    """Build the target that a blueprint describes.
+
+    Raises:
+        IntegrityError: the weight file is missing, refused, or not the pinned one.
+        TargetError: the factory returns no network, or the weights do not fit it.
+    """
+    if blueprint.defence is not None and blueprint.inner is not None:
+        partner = build(blueprint.partner, device) if blueprint.partner else None
+        return defend(blueprint.name, build(blueprint.inner, device), blueprint.defence, partner)
+    return build_target(
+        blueprint.name,
+        blueprint.factory,
+        blueprint.weights,
+        blueprint.sha256,
+        root=blueprint.root,
+        classes=blueprint.classes,
+        bounds=blueprint.bounds,
+        device=device,
+        draws=blueprint.draws,
+    )
+
+
+def build_target(
+    name: str,
+    factory: str,
+    weights: Path | None,
+    sha256: str | None,
+    *,
+    root: Path,
+    classes: int,
+    bounds: tuple[float, float],
+    device: torch.device,
+    draws: int = 1,
+) -> TorchTarget:
+    """Build a network with a factory and load verified weights into it.
+
+    The digest covers the factory's name, the source files of every module, and every parameter and buffer: another
+    architecture or other weights are another target.
+
+    Raises:
+        IntegrityError: the weight file is missing, refused, or not the pinned one.
+        TargetError: the factory returns no network, or the weights do not fit it.
+    """
+    make = resolve(factory, f"targets.{name}.factory", root)
+    try:
+        with seeded(BUILDING_SEED):
+            network = make()
+    except Exception as error:  # a factory is foreign code: whatever it raises, there is no network
+        raise TargetError(f"target {name}: {factory} raised {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise TargetError(
+            f"target {name}: expected {factory} to return a torch.nn.Module, got {type(network).__name__}; "
+            "a factory takes no arguments and returns the network, its weights still to be loaded"
+        )
+    if weights is not None:
+        state = load_weights(weights, sha256)
+        _check_types(name, weights.name, state, network)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            first = " ".join(str(error).split())[:300]
+            raise TargetError(
+                f"target {name}: {weights.name} does not fit {factory}: {first}; "
+                "the factory must build the architecture that was trained, with the same parameter names"
+            ) from error
+    digest = network_digest(factory, make, network, draws)
+    target = TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
+    target.blueprint = Blueprint(
+        name=name,
+        root=root,
+        classes=classes,
+        bounds=bounds,
+        factory=factory,
+        weights=weights,
+        sha256=sha256,
+        draws=draws,
+    )
+    return target
+
+
+def _check_types(name: str, file: str, state: dict[str, Tensor], network: nn.Module) -> None:
+    """Refuse weights that loading would round without a word, float64 into a float32 network for example.
+
+    Raises:
+        TargetError: a tensor's type does not fit into the network's.
+    """
+    for key, wanted in network.state_dict().items():
+        given = state.get(key)
+        if given is not None and torch.promote_types(given.dtype, wanted.dtype) != wanted.dtype:
+            raise TargetError(
+                f"target {name}: {file} has {key} in {given.dtype}, which the network would round to {wanted.dtype}; "
+                "save the weights in the network's own types, so that what is audited is what was saved"
+            )
+
+
+def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget | None) -> TorchTarget:
+    """Put a target behind an input defence; attacks on the result go through it."""
+    network = defence.wrap(inner.network, inner.bounds, partner.network if partner else None)
+    parts = [defence.model_dump_json(), inner.digest, partner.digest if partner else ""]
+    target = wrap_network(
+        name,
+        network,
+        classes=inner.classes,
+        bounds=inner.bounds,
+        device=inner.device,
+        draws=max(defence.draws, inner.draws, partner.draws if partner else 1),
+        made_from=" ".join(parts),
+    )
+    if inner.blueprint is not None and (partner is None or partner.blueprint is not None):
+        target.blueprint = Blueprint(
+            name=name,
+            root=inner.blueprint.root,
+            classes=inner.classes,
+            bounds=inner.bounds,
+            defence=defence,
+            inner=inner.blueprint,
+            partner=partner.blueprint if partner else None,
+        )
+    return target
