@@ -59,6 +59,11 @@ class Stride(StrEnum):
     DENIAL_OF_SERVICE = "D"
     ELEVATION_OF_PRIVILEGE = "E"
 
+    @property
+    def words(self) -> str:
+        """Return its name as it is written in a sentence."""
+        return self.name.replace("_", " ").lower()
+
 
 class Status(StrEnum):
     """The four verdicts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,10 +16,18 @@ NOT_EXAMINED = "not examined"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a register is held against: this run's verdicts, the policy's ids, the waived ones, the needed elements."""
+    """What a register is held against: a run, its policy, and its waivers.
+
+    Args:
+        verdicts: of this run so far.
+        known: the requirements of the policy, each with the categories that it counters. Those of the register itself
+            counter none: a register that vouched for itself would prove nothing.
+        waived: requirements of which a failure is accepted; such a one proves nothing.
+        elements: those that the register must hold.
+    """
 
     verdicts: Mapping[str, Status]
-    known: tuple[str, ...]
+    known: Mapping[str, tuple[Stride, ...]]
     waived: frozenset[str] = frozenset()
     elements: tuple[str, ...] = ()
 
@@ -28,7 +36,15 @@ class Seen:
         verdict = self.verdicts.get(name)
         if verdict is None or verdict is Status.NOT_RUN:
             return NOT_EXAMINED
-        return WAIVED if verdict is Status.NOT_MET and name in self.waived else verdict.value
+        return WAIVED if verdict is not Status.INCONCLUSIVE and name in self.waived else verdict.value
+
+    def met(self, threat: Threat) -> list[str]:
+        """Return the requirements of a threat that were met in this run, and are not waived."""
+        return [name for name in threat.requirements if self.state(name) == Status.MET]
+
+    def proves(self, threat: Threat, category: Stride) -> bool:
+        """Tell whether a requirement of a threat was met that counters the category of the threat's cell."""
+        return any(category in self.known.get(name, ()) for name in self.met(threat))
 
 
 def holes(register: Register, seen: Seen, path: str) -> list[Finding]:
@@ -36,13 +52,13 @@ def holes(register: Register, seen: Seen, path: str) -> list[Finding]:
 
     Args:
         register: what is claimed.
-        seen: what it is held against. A waived requirement neither refutes nor proves: the cell says that it is waived.
+        seen: what it is held against. A waived requirement neither refutes nor proves.
         path: of the register, for the findings.
     """
     found = [*_missing(register, seen), *_unanswered(register), *_repeated(register)]
-    for threat in register.threats():
+    for category, threat in register.placed():
         found += [("reference", f"{threat.id}: {wrong}") for wrong in map(problem, threat.references) if wrong]
-        found += _unsupported(threat, seen)
+        found += _unsupported(threat, category, seen)
     return [_finding(path, rule, message) for rule, message in found]
 
 
@@ -88,7 +104,7 @@ def _unanswered(register: Register) -> Iterator[tuple[str, str]]:
     for element in register.elements:
         for category in Stride:
             if not element.cells.get(category):
-                yield "unanswered", f"{element.id} x {category.name.lower()}: neither a threat nor a reason why not"
+                yield "unanswered", f"{element.id} x {category.words}: neither a threat nor a reason why not"
 
 
 def _repeated(register: Register) -> Iterator[tuple[str, str]]:
@@ -97,7 +113,7 @@ def _repeated(register: Register) -> Iterator[tuple[str, str]]:
         yield "duplicate", f"{name}: this id is used {ids.count(name)} times"
 
 
-def _unsupported(threat: Threat, seen: Seen) -> Iterator[tuple[str, str]]:
+def _unsupported(threat: Threat, category: Stride, seen: Seen) -> Iterator[tuple[str, str]]:
     if threat.status is not ThreatStatus.MITIGATED:
         return
     for name in threat.requirements:
@@ -105,9 +121,18 @@ def _unsupported(threat: Threat, seen: Seen) -> Iterator[tuple[str, str]]:
             yield "unknown", f"{threat.id}: names {name}, which is no requirement of this policy"
         elif seen.state(name) == Status.NOT_MET:
             yield "refuted", f"{threat.id}: claims mitigation by {name}, which is NOT_MET"
-    if not any(seen.state(name) in (Status.MET, WAIVED) for name in threat.requirements):
+    if not seen.met(threat):
         states = ", ".join(f"{name} ({seen.state(name).replace('_', ' ')})" for name in threat.requirements)
         yield "unproved", f"{threat.id}: none of its requirements is MET in this run: {states}"
+    elif not seen.proves(threat, category):
+        countered = ", ".join(f"{name} ({_letters(seen.known.get(name, ()))})" for name in seen.met(threat))
+        claim = f"none of its requirements that are MET counters {category.words} ({category}): {countered}"
+        remedy = "name one that does, move the threat to its cell, or accept it"
+        yield "beside the point", f"{threat.id}: {claim}; {remedy}"
+
+
+def _letters(categories: Sequence[Stride]) -> str:
+    return f"counters {', '.join(categories)}" if categories else "counters nothing"
 
 
 def _finding(path: str, rule: str, message: str) -> Finding:

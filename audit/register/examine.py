@@ -8,20 +8,35 @@ from typing import TYPE_CHECKING, Any
 
 from audit.errors import IntegrityError
 from audit.examine import control_result, count
-from audit.records import Evidence, Finding, Measurement, Status
+from audit.records import Evidence, Finding, Measurement, Status, Stride
 from audit.register import Register, Seen, cell_count, holes, matrix, out_of_date, read_register
-from audit.requirements import CoverageRequirement, DatesRequirement, RegisterRequirement
+from audit.requirements import BaseRequirement, CoverageRequirement, DatesRequirement, RegisterRequirement
 
 if TYPE_CHECKING:
     from audit.session import AuditSession
 
 # what each control holds, and its check has to find there
 IN_THE_HOLE = frozenset(
-    {"missing", "unconnected", "unanswered", "duplicate", "reference", "unknown", "refuted", "unproved"}
+    {
+        "missing",
+        "unconnected",
+        "unanswered",
+        "duplicate",
+        "reference",
+        "unknown",
+        "refuted",
+        "unproved",
+        "beside the point",
+    }
 )
 OUT_OF_DATE = frozenset({"expired", "stale", "not yet"})
-# whatever the run says, the control names one requirement that is not met, and one that does not exist
-NOT_MET_IN_THE_CONTROL = "ABC-001"
+# whatever the run says, the control names a requirement that is not met, one that is and counters another category than
+# the threat's, and one that does not exist
+CONTROL = Seen(
+    {"ABC-001": Status.NOT_MET, "ABC-002": Status.MET},
+    {"ABC-001": (Stride.TAMPERING,), "ABC-002": (Stride.DENIAL_OF_SERVICE,)},
+    elements=("absent",),
+)
 
 
 def register(
@@ -41,7 +56,7 @@ def register(
     today = today or datetime.now(UTC).date()
     policy = session.file.policy
     elements = next((one.elements for one in policy.requirements if isinstance(one, CoverageRequirement)), ())
-    seen = Seen(verdicts, tuple(one.id for one in policy.requirements), session.options.waived, elements)
+    seen = Seen(verdicts, _countered(policy.requirements), session.options.waived, elements)
     claimed = read_register(session.root / requirement.register_file)
     bad = requirement.control.register_file
 
@@ -57,6 +72,11 @@ def register(
     return evidence, matrix(claimed, seen, today)
 
 
+def _countered(requirements: Sequence[BaseRequirement]) -> dict[str, tuple[Stride, ...]]:
+    """Return the categories that each requirement counters; a register that vouched for itself would prove nothing."""
+    return {one.id: () if isinstance(one, RegisterRequirement) else one.stride for one in requirements}
+
+
 def _found(requirement: RegisterRequirement, claimed: Register, seen: Seen, today: date, path: str) -> list[Finding]:
     if isinstance(requirement, DatesRequirement):
         return out_of_date(claimed, today, requirement.stale_days, path)
@@ -65,8 +85,7 @@ def _found(requirement: RegisterRequirement, claimed: Register, seen: Seen, toda
 
 def _bad(requirement: RegisterRequirement, bad: Register, today: date) -> Measurement:
     """Count what the same check finds in the control; it must find every kind of fault that is in there."""
-    seen = Seen({NOT_MET_IN_THE_CONTROL: Status.NOT_MET}, (NOT_MET_IN_THE_CONTROL,), elements=("absent",))
-    found = _found(requirement, bad, seen, today, requirement.control.register_file)
+    found = _found(requirement, bad, CONTROL, today, requirement.control.register_file)
     expected = OUT_OF_DATE if isinstance(requirement, DatesRequirement) else IN_THE_HOLE
     overlooked = expected - {one.rule for one in found}
     if overlooked:

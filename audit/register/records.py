@@ -156,9 +156,13 @@ class Register(Record):
                 raise ValueError(f"flows[{index}]: expected two different ends (got {flow.source!r} twice)")
         return self
 
-    def threats(self) -> Iterator[Threat]:
-        """Yield every threat, element by element, in the order S, T, R, I, D, E."""
+    def placed(self) -> Iterator[tuple[Stride, Threat]]:
+        """Yield every threat with the category of its cell, element by element, in the order S, T, R, I, D, E."""
         for element in self.elements:
             for category in Stride:
                 cell = element.cells.get(category)
-                yield from cell if isinstance(cell, tuple) else ()
+                yield from ((category, threat) for threat in cell) if isinstance(cell, tuple) else ()
+
+    def threats(self) -> Iterator[Threat]:
+        """Yield every threat, in the same order."""
+        return (threat for _, threat in self.placed())

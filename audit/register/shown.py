@@ -34,13 +34,13 @@ def matrix(register: Register, seen: Seen, today: date) -> dict[str, Any]:
             if isinstance(cell, NotApplicable):
                 cells[category.value] = {"state": "not applicable", "reason": cell.not_applicable, "threats": []}
             else:
-                threats = [_plain(threat, seen, today) for threat in cell or ()]
+                threats = [_plain(threat, category, seen, today) for threat in cell or ()]
                 state = min((one["state"] for one in threats), key=STATES.index, default="unanswered")
                 cells[category.value] = {"state": state, "reason": "", "threats": threats}
         shown = {"id": element.id, "title": element.title, "reviewed": element.reviewed.isoformat()}
         rows.append({**shown, "cells": cells})
     return {
-        "categories": [[category.value, category.name.replace("_", " ").lower()] for category in Stride],
+        "categories": [[category.value, category.words] for category in Stride],
         "rows": rows,
         "unclaimed": unclaimed(register, seen),
         "diagram": {
@@ -60,25 +60,26 @@ def matrix(register: Register, seen: Seen, today: date) -> dict[str, Any]:
     }
 
 
-def state_of(threat: Threat, seen: Seen, today: date) -> str:
-    """Return what this run makes of a threat, one of ``STATES``.
+def state_of(threat: Threat, category: Stride, seen: Seen, today: date) -> str:
+    """Return what this run makes of a threat in a cell of a category, one of ``STATES``.
 
-    ``mitigated in part``: at least one of its requirements is met, and another was not examined or is undecided.
+    ``mitigated``: a requirement of it that counters the category is met; ``in part``: so it is, and another one was not
+    examined or is undecided.
     """
     if threat.status is not ThreatStatus.MITIGATED:
         return "expired" if threat.expires is not None and threat.expires < today else threat.status.value
     states = {seen.state(name) if name in seen.known else "unknown" for name in threat.requirements}
     if Status.NOT_MET in states:
         return "refuted"
+    if not seen.proves(threat, category):
+        return "unproved"
     if WAIVED in states:
         return WAIVED
-    if Status.MET not in states:
-        return "unproved"
     return "mitigated" if states == {Status.MET.value} else "mitigated in part"
 
 
-def _plain(threat: Threat, seen: Seen, today: date) -> dict[str, Any]:
+def _plain(threat: Threat, category: Stride, seen: Seen, today: date) -> dict[str, Any]:
     shown: dict[str, Any] = threat.model_dump(mode="json")
-    shown["state"] = state_of(threat, seen, today)
+    shown["state"] = state_of(threat, category, seen, today)
     shown["requirements"] = [{"id": name, "status": seen.state(name)} for name in threat.requirements]
     return shown

@@ -17,7 +17,7 @@ from audit.report.geometry import segments
 
 ROOT = Path(__file__).parents[3]
 LETTER = 8.5  # pixels that a letter of 13 pixels may take
-SHIPPED = matrix(read_register(ROOT / "policies/stride.yaml"), Seen({}, ()), date(2026, 11, 21))["diagram"]
+SHIPPED = matrix(read_register(ROOT / "policies/stride.yaml"), Seen({}, {}), date(2026, 11, 21))["diagram"]
 
 
 @st.composite

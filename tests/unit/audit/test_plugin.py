@@ -478,12 +478,20 @@ def test_policy_outside_the_repository_is_audited_and_its_path_kept_out(toy_audi
         assert str(elsewhere.parent) not in (toy_audit.root / "reports/latest" / name).read_text(encoding="utf-8")
 
 
-def test_waiver_opens_a_whole_audit_for_the_register_tells_it(toy_audit):
+@pytest.mark.parametrize(
+    ("cited", "code", "state"),
+    [
+        pytest.param(["EVA-001", "PERF-001"], 0, "waived", id="another one counters it"),
+        pytest.param(["EVA-001"], 1, "unproved", id="it stood alone"),
+    ],
+)
+def test_waiver_opens_a_whole_audit_where_its_threats_are_countered_otherwise(toy_audit, cited, code, state):
     waive(toy_audit, "EVA-001")
     toy_audit.policy["requirements"] = [toy_audit.requirement(name) for name in ("PERF-001", "EVA-001", "REG-001")]
-    assert toy_audit.audit("--target", "fragile").ret == 0
+    toy_audit.register["T"] = [toy_audit.register["T"][0] | {"requirements": cited}]
+    assert toy_audit.audit("--target", "fragile").ret == code
     cells = toy_audit.report()["stride_matrix"]["rows"][0]["cells"]
-    assert cells["T"]["state"] == "waived"
+    assert cells["T"]["state"] == state
 
 
 def test_infinite_loss_is_shown_as_such(toy_audit):

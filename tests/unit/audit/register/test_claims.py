@@ -6,11 +6,12 @@ from datetime import date, timedelta
 
 import pytest
 
-from audit.records import Status
+from audit.records import Status, Stride
 from audit.register import Seen, holes, out_of_date, unclaimed
-from tests.unit.audit.register.conftest import ACCEPTED, THREAT, TODAY
+from tests.unit.audit.register.conftest import ACCEPTED, NOT_APPLICABLE, THREAT, TODAY
 
-KNOWN = ("EVA-001", "EVA-002")
+T, D = (Stride.TAMPERING,), (Stride.DENIAL_OF_SERVICE,)
+KNOWN = {"EVA-001": T, "EVA-002": T, "PERF-001": D}
 MET, NOT_MET, NOT_RUN, UNDECIDED = Status.MET, Status.NOT_MET, Status.NOT_RUN, Status.INCONCLUSIVE
 GREEN = {"EVA-001": MET, "EVA-002": MET}
 
@@ -43,14 +44,48 @@ def test_finding_names_threat_requirements_and_their_verdicts(register):
     )
 
 
-def test_waived_requirement_neither_refutes_nor_proves_more_than_the_waiver_says(register):
-    verdicts, waived = {"EVA-001": NOT_MET, "EVA-002": NOT_RUN}, frozenset({"EVA-001"})
-    assert rules(register(), verdicts) == ["refuted", "unproved"]
-    assert rules(register(), verdicts, waived=waived) == []
+@pytest.mark.parametrize("verdict", [NOT_MET, NOT_RUN, UNDECIDED, MET])
+def test_waived_requirement_proves_nothing(register, verdict):
+    waived = frozenset({"EVA-001"})
+    assert rules(register(), {"EVA-001": verdict}, waived=waived) == ["unproved"]
+    assert rules(register(), {"EVA-001": verdict, "EVA-002": MET}, waived=waived) == []
 
 
-def test_waiver_does_not_prove_a_requirement_that_was_not_examined(register):
-    assert rules(register(), {"EVA-001": NOT_RUN}, waived=frozenset({"EVA-001"})) == ["unproved"]
+def test_finding_says_which_requirement_is_waived(register):
+    seen = Seen({"EVA-001": NOT_MET, "EVA-002": NOT_RUN}, KNOWN, frozenset({"EVA-001"}))
+    (found,) = holes(register(), seen, "stride.yaml")
+    assert found.message.endswith("is MET in this run: EVA-001 (waived), EVA-002 (not examined)")
+
+
+def test_met_requirement_that_counters_another_category_proves_nothing(register):
+    """A register whose every threat cited the floor of clean accuracy was green once."""
+    claimed = register(THREAT | {"requirements": ["PERF-001"]})
+    (found,) = holes(claimed, Seen({"PERF-001": MET}, KNOWN), "stride.yaml")
+    assert (found.rule, found.message) == (
+        "beside the point",
+        "T-FILE-T-1: none of its requirements that are MET counters tampering (T): PERF-001 (counters D); "
+        "name one that does, move the threat to its cell, or accept it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "waived", "expected"),
+    [
+        pytest.param({"EVA-001": MET, "PERF-001": MET}, [], [], id="one counters it"),
+        pytest.param({"EVA-001": NOT_RUN, "PERF-001": MET}, [], ["beside the point"], id="that one was not examined"),
+        pytest.param({"EVA-001": UNDECIDED, "PERF-001": MET}, [], ["beside the point"], id="that one is undecided"),
+        pytest.param({"EVA-001": NOT_MET, "PERF-001": MET}, ["EVA-001"], ["beside the point"], id="that one is waived"),
+        pytest.param({"EVA-001": NOT_MET, "PERF-001": MET}, [], ["refuted", "beside the point"], id="not met"),
+    ],
+)
+def test_requirement_beside_it_may_counter_something_else(register, verdicts, waived, expected):
+    claimed = register(THREAT | {"requirements": ["EVA-001", "PERF-001"]})
+    assert rules(claimed, verdicts, waived=frozenset(waived)) == expected
+
+
+def test_category_is_that_of_the_cell_and_not_of_the_id(register):
+    claimed = register(cells={"D": [THREAT]} | {letter: NOT_APPLICABLE for letter in "STRIE"})
+    assert rules(claimed) == ["beside the point"]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +118,8 @@ def test_element_without_a_flow_is_a_hole(register):
 
 
 def test_requirements_that_no_threat_names_are_listed_and_not_a_hole(register):
-    seen = Seen(GREEN, (*KNOWN, "EVA-003"))
-    assert unclaimed(register(), seen) == ["EVA-003"]
+    seen = Seen(GREEN, KNOWN | {"EVA-003": T})
+    assert unclaimed(register(), seen) == ["PERF-001", "EVA-003"]
     assert holes(register(), seen, "stride.yaml") == []
 
 

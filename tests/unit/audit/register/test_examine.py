@@ -115,10 +115,49 @@ def test_threat_whose_only_requirement_was_not_met_in_this_run_is_red(examined, 
     assert any("T-CODE-S-1" in one.message for one in verdict.evidence.findings)
 
 
-def test_waived_requirement_leaves_it_green_for_the_cell_tells(examined):
+def test_waived_requirement_leaves_it_green_where_another_one_counters_the_threat(examined):
     changed = {"EVA-003": Status.NOT_MET}
     assert rules(examined("REG-001", changed=changed)) == {"refuted"}
     assert examined("REG-001", changed=changed, waived=frozenset({"EVA-003"})).status is Status.MET
+
+
+def test_waived_requirement_alone_leaves_its_threat_unproved(examined):
+    verdict = examined("REG-001", changed={"DEP-002": Status.NOT_MET}, waived=frozenset({"DEP-002"}))
+    assert rules(verdict) == {"unproved"}
+    assert [one.message.split(":")[0] for one in verdict.evidence.findings] == ["T-CODE-S-1"]
+
+
+def mitigated(claimed):
+    return [
+        one
+        for element in claimed["elements"]
+        for cell in element["cells"].values()
+        if isinstance(cell, list)
+        for one in cell
+        if one["status"] == "mitigated"
+    ]
+
+
+@pytest.mark.parametrize("name", ["PERF-001", "REG-001", "REG-002"])
+def test_register_in_which_everything_cites_one_requirement_is_red(examined, claimed, name):
+    """Clean accuracy counters one category; the register's own requirements, which are about all six, counter none."""
+    for one in mitigated(claimed):
+        one["requirements"] = [name]
+    verdict = examined("REG-001")
+    assert rules(verdict) == {"beside the point"}
+    letters = {one.message.split("-")[2] for one in verdict.evidence.findings}
+    assert letters == set("STRIE") | ({"D"} if name != "PERF-001" else set())
+
+
+def test_every_mitigated_threat_cites_a_requirement_of_its_own_category(policy, shipped):
+    """Told from the files alone: the letter in the threat's id is that of its cell, and of one of its requirements."""
+    letters = {one.id: set(one.stride) for one in policy.requirements if one.family != "register"}
+    for element in shipped["elements"]:
+        for letter, threats in element["cells"].items():
+            for one in threats if isinstance(threats, list) else ():
+                assert one["id"].split("-")[2] == letter
+                if one["status"] == "mitigated":
+                    assert any(letter in letters[name] for name in one["requirements"]), one["id"]
 
 
 def test_missing_cell_is_red(examined, claimed):
@@ -157,6 +196,16 @@ def test_time_alone_turns_it_red(examined):
 
 
 @pytest.mark.parametrize("name", ["REG-001", "REG-002"])
+def test_control_without_the_claim_beside_the_point_discredits_the_check(examined, policy, tmp_path):
+    (one,) = [one for one in policy.requirements if one.id == "REG-001"]
+    text = (ROOT / one.control.register_file).read_text(encoding="utf-8")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text.replace("[ABC-002]", "[ABC-001]"), encoding="utf-8")
+    verdict = examined("REG-001", bad=bad)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "overlooked: beside the point)" in verdict.evidence.control.detail
+
+
 def test_control_with_a_kind_of_fault_too_few_discredits_the_check(examined, name):
     verdict = examined(name, bad=SHIPPED)
     assert verdict.status is Status.INCONCLUSIVE

@@ -10,7 +10,7 @@ from audit.records import Status, Stride
 from audit.register import STATES, Register, Seen, matrix
 from tests.unit.audit.register.conftest import ACCEPTED, NOT_APPLICABLE, THREAT, TODAY, plain
 
-KNOWN = ("EVA-001", "EVA-002")
+KNOWN = {"EVA-001": (Stride.TAMPERING,), "EVA-002": (Stride.TAMPERING,), "PERF-001": (Stride.DENIAL_OF_SERVICE,)}
 MET, NOT_MET, NOT_RUN, UNDECIDED = Status.MET, Status.NOT_MET, Status.NOT_RUN, Status.INCONCLUSIVE
 
 
@@ -40,6 +40,13 @@ def test_cell_of_a_waived_requirement_says_so(register):
     assert [one["status"] for one in shown["threats"][0]["requirements"]] == ["waived", "MET"]
 
 
+def test_cell_of_which_only_a_waived_requirement_or_one_beside_the_point_is_left_is_unproved(register):
+    assert cell(register(), {"EVA-001": NOT_MET}, waived=frozenset({"EVA-001"}))["state"] == "unproved"
+    claimed = register(THREAT | {"requirements": ["EVA-001", "PERF-001"]})
+    assert cell(claimed, {"EVA-001": NOT_RUN, "PERF-001": MET})["state"] == "unproved"
+    assert cell(claimed, {"EVA-001": MET, "PERF-001": MET})["state"] == "mitigated"
+
+
 def test_requirement_that_was_not_examined_is_called_so(register):
     shown = cell(register(), {"EVA-001": NOT_RUN})
     assert [one["status"] for one in shown["threats"][0]["requirements"]] == ["not examined", "not examined"]
@@ -63,7 +70,7 @@ def test_every_cell_has_a_state(register):
 
 
 def test_diagram_and_unclaimed_requirements_come_along():
-    shown = matrix(Register.model_validate(plain()), Seen({}, (*KNOWN, "EVA-003")), TODAY)
-    assert shown["unclaimed"] == ["EVA-003"]
+    shown = matrix(Register.model_validate(plain()), Seen({}, KNOWN | {"EVA-003": (Stride.TAMPERING,)}), TODAY)
+    assert shown["unclaimed"] == ["PERF-001", "EVA-003"]
     assert [one["kind"] for one in shown["diagram"]["nodes"]] == ["party", "store", "store"]
     assert shown["diagram"]["flows"][0] == {"source": "model-file", "target": "service", "data": "weights"}
