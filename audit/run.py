@@ -20,6 +20,7 @@ from audit import ahead, drawn, repository, scenarios
 from audit.choose import choose
 from audit.collector import Collector
 from audit.dependencies import advisories, bom
+from audit.devices import choose_device
 from audit.durations import Durations
 from audit.errors import PolicyError
 from audit.exhibits import Scenario
@@ -33,7 +34,7 @@ from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, V
 from audit.register import read_register
 from audit.report import as_json, as_sarif
 from audit.requirements import BaseRequirement, RegisterRequirement
-from audit.session import AuditSession, Options, choose_device
+from audit.session import AuditSession, Options
 from audit.settings import Settings
 from audit.store import Arrays, Store, machine_secret
 from audit.workers import Workers, settle

@@ -69,7 +69,7 @@ class AuditSession:
     notes: list[str] = field(default_factory=list)
     _targets: dict[str, TorchTarget] = field(default_factory=dict)
     _weights: dict[str, Weights | None] = field(default_factory=dict)
-    _failures: dict[str, str] = field(default_factory=dict)
+    _failures: dict[str, Exception] = field(default_factory=dict)
     _samples: dict[int | None, Samples] = field(default_factory=dict)
     _detected: dict[str, Detection] = field(default_factory=dict)
     shown: list[Shown] = field(default_factory=list)
@@ -94,14 +94,24 @@ class AuditSession:
 
         Raises:
             IntegrityError: its weight file is not the pinned one.
-            TargetError: it cannot be built.
+            TargetError: it cannot be built, or was refused.
         """
         name = name or self.target_name
+        return self._once(name, lambda: self._build(name, self.spec(name)))
+
+    def _once(self, name: str, build: Callable[[], TorchTarget]) -> TorchTarget:
+        """Return the target of a name, built when it is first asked for.
+
+        What failed once has failed for this run and is raised again: a network that was refused, and would pass when it
+        is shown the same images a second time, must not be judged by whoever asks next.
+        """
+        if name in self._failures:
+            raise self._failures[name].with_traceback(None)
         if name not in self._targets:
             try:
-                self._targets[name] = self._build(name, self.spec(name))
+                self._targets[name] = build()
             except Exception as error:
-                self._failures[name] = f"{type(error).__name__}: {error}"
+                self._failures[name] = error
                 raise
         return self._targets[name]
 
@@ -124,10 +134,8 @@ class AuditSession:
     def poisoned_target(self, name: str, label: str, poison: Poisoning) -> TorchTarget:
         """Return the network that a target's recipe gives on a poisoned copy of the training split."""
         key = f"{name}, {label}"
-        if key not in self._targets:
-            spec = self.spec(name).model_copy(update={"poison": poison})
-            self._targets[key] = self.from_factory(key, spec, self.trainer.of(key, spec))
-        return self._targets[key]
+        spec = self.spec(name).model_copy(update={"poison": poison})
+        return self._once(key, lambda: self.from_factory(key, spec, self.trainer.of(key, spec)))
 
     def weights(self, name: str) -> Weights | None:
         """Return the weight file of a target, trained first if need be; None for a target without weights."""
@@ -191,18 +199,7 @@ class AuditSession:
         """
         if isinstance(control, TargetControl):
             return self.target(control.target)
-        name = f"builtin {control.builtin}"
-        if name not in self._targets:
-            classes, device = self.classes(self.spec(self.target_name)), self.options.device
-            if control.builtin == "constant":
-                network: nn.Module = Constant(classes)
-            else:
-                self.announce("control: fitting a small undefended network on data that are not judged")
-                network = fit_undefended(self.dataset.fitting, classes, device)
-            self._targets[name] = wrap_network(
-                name, network, classes=classes, bounds=self.spec(self.target_name).bounds, device=device
-            )
-        return self._targets[name]
+        return self._once(name := f"builtin {control.builtin}", lambda: self._builtin(name, control.builtin))
 
     def backdoored(self, trigger: Trigger) -> TorchTarget:
         """Return a small network with a backdoor on a trigger, fitted on data that are not judged.
@@ -210,17 +207,7 @@ class AuditSession:
         Raises:
             TargetError: there are too few data to fit one on.
         """
-        name = f"builtin backdoored, {trigger.text}"
-        if name not in self._targets:
-            spec, device = self.spec(self.target_name), self.options.device
-            classes, fitting = self.classes(spec), self.dataset.fitting
-            self.announce("control: fitting a small backdoored network on data that are not judged")
-            if fitting is not None:
-                plan = Poisoning(trigger=trigger, target_class=0, fraction=PLANTED)
-                fitting = plan.apply(fitting, classes, spec.bounds).samples
-            network = fit_undefended(fitting, classes, device)
-            self._targets[name] = wrap_network(name, network, classes=classes, bounds=spec.bounds, device=device)
-        return self._targets[name]
+        return self._once(name := f"builtin backdoored, {trigger.text}", lambda: self._backdoored(name, trigger))
 
     def samples(self, limit: Limits | Count) -> Samples:
         """Return the audit split in a fixed random order, at most as many as the limit allows."""
@@ -238,7 +225,7 @@ class AuditSession:
         shown["weights_sha256"] = weights.found if weights else None
         shown["weights_pinned"] = bool(weights and weights.sha256)
         if name in self._failures:
-            shown["error"] = self._failures[name]
+            shown["error"] = f"{type(self._failures[name]).__name__}: {self._failures[name]}"
         return shown
 
     def check_references(self) -> None:
@@ -266,6 +253,28 @@ class AuditSession:
         check(target, self.dataset.audit)
         return target
 
+    def _builtin(self, name: str, kind: str) -> TorchTarget:
+        classes, device = self.classes(self.spec(self.target_name)), self.options.device
+        if kind == "constant":
+            network: nn.Module = Constant(classes)
+        else:
+            self.announce("control: fitting a small undefended network on data that are not judged")
+            network = fit_undefended(self.dataset.fitting, classes, device)
+        return self._wrapped(name, network)
+
+    def _backdoored(self, name: str, trigger: Trigger) -> TorchTarget:
+        spec, fitting = self.spec(self.target_name), self.dataset.fitting
+        classes = self.classes(spec)
+        self.announce("control: fitting a small backdoored network on data that are not judged")
+        if fitting is not None:
+            plan = Poisoning(trigger=trigger, target_class=0, fraction=PLANTED)
+            fitting = plan.apply(fitting, classes, spec.bounds).samples
+        return self._wrapped(name, fit_undefended(fitting, classes, self.options.device))
+
+    def _wrapped(self, name: str, network: nn.Module) -> TorchTarget:
+        spec, device = self.spec(self.target_name), self.options.device
+        return wrap_network(name, network, classes=self.classes(spec), bounds=spec.bounds, device=device)
+
     def from_factory(self, name: str, spec: TargetSpec, weights: Weights | None) -> TorchTarget:
         """Build the network of a target, with weights other than its own perhaps."""
         return build_target(
@@ -287,24 +296,3 @@ class AuditSession:
     def spec(self, name: str) -> TargetSpec:
         """Return what the policy says of a target."""
         return self.file.policy.targets[name]
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the named device; ``auto`` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        TargetError: there is no such device here.
-    """
-    # on a GPU float32 would else mean ten bits of mantissa, and verdicts are float32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.empty(0, device=name).device
-    except Exception as error:  # torch raises a different type for each kind of device that is not here
-        raise TargetError(f"--device: expected cpu, cuda or mps, as this machine has it (got {name!r})") from error
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise TargetError(f"--device: expected cpu, cuda or mps (got {name!r})")
-    return device

@@ -28,10 +28,10 @@ from torch.nn import functional
 from audit.arithmetic import has_bfloat16
 from audit.artifacts.weights import load_weights
 from audit.attacks import Attack, AutoAttack, Fgsm, Pgd
+from audit.devices import choose_device
 from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.records import Knowledge, ThreatModel
-from audit.session import choose_device
 from audit.store import Store
 from audit.target import wrap_network
 from model_under_test import data, train

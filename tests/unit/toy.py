@@ -185,6 +185,15 @@ def noisy() -> nn.Module:
     return _Noisy(halves())
 
 
+def moody() -> nn.Module:
+    """Lie once: the first network that is built in a folder answers differently each time, the next one is honest."""
+    first = Path("built-before")
+    if first.exists():
+        return honest()
+    first.touch()
+    return noisy()
+
+
 def masked() -> nn.Module:
     """Lie: hide the gradient behind a rounding step."""
     return _Masked(halves())

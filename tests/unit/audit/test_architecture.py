@@ -51,6 +51,7 @@ ROOMS = (
     (
         "arithmetic",
         "compare",
+        "devices",
         "repository",
         "identity",
         "loading",

@@ -123,6 +123,27 @@ def test_liar_is_inconclusive(toy_audit):
     assert "remove the softmax" in toy_audit.verdicts()["EVA-001"]["reason"]
 
 
+def test_network_that_was_refused_once_stays_refused_for_the_run(toy_audit):
+    toy_audit.policy["targets"]["moody"] = {"factory": "tests.unit.toy:moody"}
+    result = toy_audit.audit("--target", "moody", "--only", "PERF-001", "EVA-001", "EVA-002")
+    assert result.ret == 10
+    verdicts = toy_audit.verdicts().values()
+    assert {one["status"] for one in verdicts} == {"INCONCLUSIVE"}
+    assert len({one["reason"] for one in verdicts}) == 1
+    assert all("the network draws at random in eval mode" in one["reason"] for one in verdicts)
+    assert toy_audit.report()["target"]["error"].startswith("TargetError: target moody: expected the same logits")
+
+
+def test_control_that_cannot_be_built_is_told_to_everybody_who_needs_it(toy_audit):
+    toy_audit.policy["targets"]["moody"] = {"factory": "tests.unit.toy:moody"}
+    for name in ("PERF-001", "EVA-001"):
+        toy_audit.requirement(name)["control"]["target"] = "moody"
+    toy_audit.audit("--only", "PERF-001", "EVA-001")
+    details = {one["evidence"]["control"]["detail"] for one in toy_audit.verdicts().values()}
+    assert len(details) == 1
+    assert "draws at random in eval mode" in details.pop()
+
+
 def waive(toy_audit, name):
     toy_audit.write(
         "policies/waivers.yaml",

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save
 
 from audit.building import build_target
+from audit.devices import choose_device
 from audit.errors import IntegrityError, PolicyError, TargetError
-from audit.session import choose_device
 from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]
