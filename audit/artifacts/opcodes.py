@@ -11,9 +11,10 @@ import pickletools  # nosec B403  # lists opcodes; nothing is unpickled
 import re
 from collections.abc import Iterator
 
-# what torch.save writes for a dictionary of tensors, and nothing else
+# what torch.save writes for a dictionary of tensors, today and before torch 0.4 (_rebuild_tensor), and nothing else;
+# torch's own restricted unpickler allows every one of these names
 ALLOWED_GLOBALS = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)"
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor(_v2)?|parameter)|torch (\w+Storage|Size|device)"
 )
 ALLOWED_OPCODES = frozenset(
     """

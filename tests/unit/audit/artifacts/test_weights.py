@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 from contextlib import suppress
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from audit.artifacts.corpus.pickles import plain
-from audit.artifacts.opcodes import refusals
+from audit.artifacts.corpus.pickles import Assembler, plain
+from audit.artifacts.formats import LEGACY
+from audit.artifacts.opcodes import ALLOWED_GLOBALS, refusals
 from audit.artifacts.weights import file_sha256, load_weights
 from audit.errors import IntegrityError
 
@@ -161,6 +163,74 @@ def test_a_payload_in_a_legacy_state_dict_does_not_run(tmp_path):
     assert not marker.exists()
 
 
+WRITE = Assembler(2)
+STORED = (("weight", (2, 3), (3, 1), range(6)), ("bias", (2,), (1,), (7, 8)))
+
+
+def short(text):
+    return b"U" + bytes([len(text)]) + text.encode()
+
+
+def numbers(values):
+    return b"(" + b"".join(b"K" + bytes([value]) for value in values) + b"t"
+
+
+def of_2018(rebuild="_rebuild_tensor"):
+    """Return a state dict as torch 0.3 wrote it under Python 2, byte by byte: short strings, and the old name."""
+    pairs = []
+    for name, shape, stride, values in STORED:
+        kind, place = WRITE.name("torch", "FloatStorage"), short(name) + short("cpu")
+        storage = b"(" + short("storage") + kind + place + b"K" + bytes([len(values)]) + b"NtQ"
+        tensor = WRITE.call("torch._utils", rebuild, storage, b"K\x00", numbers(shape), numbers(stride))
+        pairs += [short(name), tensor, b"s"]
+    state = WRITE.program(WRITE.call("collections", "OrderedDict"), *pairs)
+    keys = WRITE.program(b"](", *(short(name) for name, *_ in STORED), b"e")
+    system = WRITE.program(b"}(", short("protocol_version"), b"M\xe9\x03", short("little_endian"), b"\x88u")
+    raw = b"".join(struct.pack(f"<q{len(values)}f", len(values), *values) for *_, values in STORED)
+    return LEGACY + WRITE.program(b"M\xe9\x03") + system + state + keys + raw
+
+
+def test_a_state_dict_of_2018_is_loaded(tmp_path):
+    """Written by hand: no torch of today writes one. Its name for a tensor was refused once."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(of_2018())
+    found = load_weights(path, None)
+    assert list(found) == ["weight", "bias"]
+    assert torch.equal(found["weight"], torch.arange(6.0).view(2, 3))
+    assert torch.equal(found["bias"], torch.tensor([7.0, 8.0]))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in vars(torch._utils) if name.startswith("_rebuild")))
+def test_only_three_ways_to_rebuild_a_tensor_are_allowed(tmp_path, name):
+    allowed = name in {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
+    found = list(refusals(WRITE.program(WRITE.name("torch._utils", name))))
+    assert (found == []) is allowed
+    if not allowed:
+        path = tmp_path / "weights.pth"
+        path.write_bytes(of_2018(name))
+        with pytest.raises(IntegrityError, match=rf"the name torch\._utils\.{name} at byte"):
+            load_weights(path, None)
+
+
+def test_every_allowed_name_is_one_that_torchs_own_unpickler_allows():
+    theirs = {name.rpartition(".")[::2] for name in torch._weights_only_unpickler._get_allowed_globals()}
+    ours = {pair for pair in theirs if ALLOWED_GLOBALS.fullmatch(" ".join(pair))}
+    assert {("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2")} < ours
+    assert {name for module, name in ours if module != "torch"} == {
+        "OrderedDict", "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter",
+    }  # fmt: skip
+    assert all(name in {"Size", "device"} or name.endswith("Storage") for module, name in ours if module == "torch")
+
+
+def test_a_state_dict_of_2018_that_claims_more_than_it_holds_is_refused(tmp_path):
+    path, content = tmp_path / "weights.pth", of_2018()
+    size, stride = numbers((2, 3)) + numbers((3, 1)), b"(J" + struct.pack("<i", 10**9) + b"K\x03t" + numbers((0, 0))
+    assert content.count(size) == 1
+    path.write_bytes(content.replace(size, stride))
+    with pytest.raises(IntegrityError, match=r"tensors that claim 12,000,000,\d+ bytes"):
+        load_weights(path, None)
+
+
 def test_a_raw_pickle_is_refused(tmp_path):
     path = tmp_path / "raw.pt"
     path.write_bytes(plain(str(tmp_path / "marker")))
@@ -179,7 +249,7 @@ def test_a_truncated_archive_is_refused(tmp_path, length):
 
 def test_another_digest_is_refused_before_anything_is_parsed(tmp_path):
     path = stored(tmp_path, STATE)
-    with pytest.raises(IntegrityError, match=r"expected SHA-256 0+ .pinned in the policy."):
+    with pytest.raises(IntegrityError, match=r"expected SHA-256 0+ .pinned in the policy, or of what was made here."):
         load_weights(path, "0" * 64)
 
 
