@@ -28,7 +28,7 @@ from audit.policy import PolicyFile, TargetSpec
 from audit.records import Profile
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
 from audit.target import TorchTarget, wrap_network
-from audit.trainer import Trainer, Weights, pinned
+from audit.trainer import Origin, Trainer, Weights, pinned
 from audit.trial import Shown
 from audit.workers import Ahead
 
@@ -223,7 +223,8 @@ class AuditSession:
         loaded, weights = self._targets.get(name), self._weights.get(name)
         shown["digest"] = loaded.digest if loaded else None
         shown["weights_sha256"] = weights.found if weights else None
-        shown["weights_pinned"] = bool(weights and weights.sha256)
+        shown["weights_pinned"] = weights is not None and weights.origin is Origin.PINNED
+        shown["weights_origin"] = weights.origin.value if weights else None
         if name in self._failures:
             shown["error"] = f"{type(self._failures[name]).__name__}: {self._failures[name]}"
         return shown

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,18 +30,30 @@ CARRIER_STEPS = 40
 FIRST_REFERENCE = 101  # seed; the next ones follow
 
 
+class Origin(StrEnum):
+    """What vouches for a weight file: a digest in the policy, or under a signature; the trainer here; or nothing."""
+
+    PINNED = "pinned"
+    MADE_HERE = "made here"
+    UNPINNED = "not pinned"
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A weight file, the digest it must have where one is pinned, and the one it had when it was first looked at."""
+    """A weight file, the digest it must have if one is known, the one it had at first sight, and what vouches for it.
+
+    What the trainer made here, or took from its cache, has the digest that the trainer names: nobody reviewed it.
+    """
 
     path: Path
     sha256: str | None
     found: str | None
+    origin: Origin
 
 
 def pinned(path: Path, sha256: str | None) -> Weights:
-    """Return a weight file and the digest it has now."""
-    return Weights(path, sha256, file_sha256(path))
+    """Return a weight file that the policy names, and the digest it has now."""
+    return Weights(path, sha256, file_sha256(path), Origin.PINNED if sha256 else Origin.UNPINNED)
 
 
 class Trainer:
@@ -80,7 +93,7 @@ class Trainer:
         session.notes.extend(trained.notes)
         for note in trained.notes:
             session.announce(note)
-        return pinned(trained.path, trained.sha256)
+        return Weights(trained.path, trained.sha256, file_sha256(trained.path), Origin.MADE_HERE)
 
     def split(self, name: str) -> Samples:
         """Return the images and labels that a target is trained on.

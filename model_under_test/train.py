@@ -14,19 +14,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
-from model_under_test import artifact, data, network, recipes, training
+from model_under_test import artifact, data, kept, network, recipes, training
 from model_under_test.data import Dataset, Split, cache_root
 from model_under_test.errors import IntegrityError, SubjectError
 from model_under_test.recipes import Recipe
@@ -75,7 +71,7 @@ def obtain(
     chosen = training.device_for(device)
     address = content_address(plan, dataset, chosen)
     folder = cache_root() / "weights" / f"{plan.dataset}-{plan.name}-{address[:16]}"
-    with _alone(folder):  # whoever wants the same weights meanwhile waits, and finds them in the cache
+    with kept.alone(folder):  # whoever wants the same weights meanwhile waits, and finds them in the cache
         return _obtain(plan, dataset, chosen, address, folder, retrain=retrain)
 
 
@@ -98,12 +94,10 @@ def _obtain(
     notes: tuple[str, ...] = ()
     if path.is_file() and not retrain:
         try:
-            pinned = artifact.read_manifest(path)["sha256"]
-            artifact.load(path, pinned)
-            return Trained(path, pinned)
+            return Trained(path, kept.verified(path, plan, address))
         except IntegrityError as error:
-            notes = (f"{_set_aside(path)}: set aside and trained again ({error})",)
-    state, seconds, started = _train(plan, dataset, chosen, folder / "checkpoint")
+            notes = (f"{kept.set_aside(path)}: set aside and trained again ({error})",)
+    state, seconds, started = _train(plan, dataset, chosen, folder / "checkpoint", address)
     manifest = artifact.save(
         path,
         {name.removeprefix("model."): t for name, t in state.tensors.items() if name.startswith("model.")},
@@ -138,57 +132,13 @@ def code_digest() -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder of the cache while the span lasts; a process that dies lets go of it."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-
-
-def _train(recipe: Recipe, dataset: Dataset, device: torch.device, path: Path) -> tuple[Checkpoint, float, str]:
+def _train(
+    recipe: Recipe, dataset: Dataset, device: torch.device, path: Path, address: str
+) -> tuple[Checkpoint, float, str]:
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    state = training.fit(
-        recipe, dataset, device, _read_checkpoint(path), lambda reached: _write_checkpoint(path, reached)
-    )
+    reached = kept.read_checkpoint(path, address)
+    state = training.fit(recipe, dataset, device, reached, lambda now: kept.write_checkpoint(path, now, address))
     return state, time.monotonic() - begun, started
-
-
-def _write_checkpoint(path: Path, state: Checkpoint) -> None:
-    """Save where a run stands in one atomic file: SHA-256 in hexadecimal, a newline, safetensors."""
-    metadata = {"epoch": str(state.epoch), "history": json.dumps(state.history)}
-    content = dump_safetensors(state.tensors, metadata)
-    artifact.write(path, artifact.sha256(content).encode() + b"\n" + content)
-
-
-def _read_checkpoint(path: Path) -> Checkpoint:
-    """Return where an interrupted run stands, or a fresh start where there is none or it is damaged."""
-    if not path.is_file():
-        return Checkpoint()
-    digest, _, content = path.read_bytes().partition(b"\n")
-    if artifact.sha256(content).encode() != digest:
-        _set_aside(path)
-        return Checkpoint()
-    metadata = _metadata(content)
-    return Checkpoint(int(metadata["epoch"]), parse_safetensors(content), json.loads(metadata["history"]))
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    length = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-    return metadata
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    path.rename(aside)
-    return aside
 
 
 def _manifest(

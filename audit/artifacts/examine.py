@@ -47,8 +47,9 @@ def loading(requirement: LoadingRequirement, session: AuditSession) -> Evidence:
         return Evidence(not_run=f"target {session.target_name} has no weight file to examine")
     own = weight_findings(weights.path, weights.sha256, weights.path.name, load_weights)
     found, refused_rows = loader_findings(load_weights)
+    settings = {"weights": weights.path.name, "origin": weights.origin.value, "corpus": len(refused_rows)}
     return Evidence(
-        measurement=count((*own, *found), 1 + len(refused_rows), weights=weights.path.name, corpus=len(refused_rows)),
+        measurement=count((*own, *found), 1 + len(refused_rows), **settings),
         findings=(*own, *found),
         control=payload_control(),
         tables={"refused": refused_rows},

@@ -26,7 +26,7 @@ def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
 
     Args:
         path: safetensors, or a torch state dict, alone or under the key ``state_dict``.
-        sha256: its pinned SHA-256, None where the policy pins none.
+        sha256: the SHA-256 that it must have, None where none is known.
 
     Raises:
         IntegrityError: it cannot be read, its digest differs, or its content is refused.
@@ -72,8 +72,8 @@ def _read_verified(path: Path, sha256: str | None) -> bytes:
     actual = hashlib.sha256(content).hexdigest()
     if sha256 is not None and actual != sha256:
         raise IntegrityError(
-            f"{path.name}: expected SHA-256 {sha256} (pinned in the policy), got {actual}; "
-            "restore the file, or pin the new digest after review"
+            f"{path.name}: expected SHA-256 {sha256} (pinned in the policy, or of what was made here), got "
+            f"{actual}; restore the file, or pin the new digest after review"
         )
     return content
 

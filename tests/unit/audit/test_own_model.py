@@ -83,6 +83,7 @@ def test_the_page_works_as_it_stands(toy_audit, monkeypatch):
     assert {one["evidence"]["control"]["status"] for one in verdicts.values()} == {"NOT_MET"}
     report = toy_audit.report()
     assert report["target"]["weights_pinned"] is False
+    assert report["target"]["weights_origin"] == "not pinned"
     page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
     assert "are code that this audit runs" in page
     assert "The weight file is not pinned" in page

@@ -469,6 +469,23 @@ def test_target_is_trained_on_demand_and_what_happened_is_told(toy_audit):
     assert len(report["target"]["weights_sha256"]) == 64
 
 
+def test_weights_that_the_trainer_made_are_not_called_pinned(toy_audit):
+    loading = toy_audit.requirement("ARTF-001")
+    with_recipe(toy_audit, "fresh").policy["requirements"] += [loading]
+    assert toy_audit.audit("--target", "trained").ret == 0
+    report = toy_audit.report()
+    assert (report["target"]["weights_pinned"], report["target"]["weights_origin"]) == (False, "made here")
+    assert toy_audit.verdicts()["ARTF-001"]["measurement"]["settings"]["origin"] == "made here"
+    page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert "<dd>trained, weights made here</dd>" in page
+    assert "no policy pins them" in page
+    assert toy_audit.audit().ret == 0
+    assert (toy_audit.report()["target"]["weights_pinned"], toy_audit.report()["target"]["weights_origin"]) == (
+        True,
+        "pinned",
+    )
+
+
 def test_interrupted_training_is_exit_2_and_leaves_no_report(toy_audit):
     with_recipe(toy_audit, "stopped")
     result = toy_audit.audit("--target", "trained", no_reraise_ctrlc=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
-from model_under_test import artifact, network, recipes, train, training
+from model_under_test import artifact, kept, network, recipes, train, training
 from model_under_test.errors import IntegrityError, RecipeError
 from model_under_test.training import Checkpoint
 
@@ -32,13 +33,13 @@ def test_every_recipe_trains_and_repeats_itself(dataset, small_recipes, name):
 @pytest.mark.parametrize("name", ["hardened", "baseline"])
 def test_stopped_and_resumed_run_gives_the_weights_of_an_unbroken_one(dataset, small_recipes, monkeypatch, cache, name):
     unbroken = train.obtain(name, dataset, device="cpu").sha256
-    write = train._write_checkpoint
+    write = kept.write_checkpoint
 
-    def write_and_stop(path, state):
-        write(path, state)
+    def write_and_stop(*what):
+        write(*what)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_write_checkpoint", write_and_stop)
+    monkeypatch.setattr(kept, "write_checkpoint", write_and_stop)
     with pytest.raises(KeyboardInterrupt):
         train.obtain(name, dataset, device="cpu", retrain=True)
     (folder,) = (cache / "weights").iterdir()
@@ -69,11 +70,81 @@ def test_other_examples_and_another_seed_give_other_weights_at_other_addresses(d
 
 def test_damaged_checkpoint_is_set_aside(dataset, small_recipes, cache, tmp_path):
     path = tmp_path / "checkpoint"
-    train._write_checkpoint(path, Checkpoint(2, {"model.w": torch.ones(2)}, [{"epoch": 2.0}]))
-    assert train._read_checkpoint(path).epoch == 2
+    kept.write_checkpoint(path, Checkpoint(2, {"model.w": torch.ones(2)}, [{"epoch": 2.0}]), "here")
+    assert kept.read_checkpoint(path, "here").epoch == 2
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    assert train._read_checkpoint(path).epoch == 0
+    assert kept.read_checkpoint(path, "here").epoch == 0
     assert not path.exists()
+
+
+def restored(made, place):
+    """Put what one run left in the cache where another's is looked for, as a misplaced archive of the cache does."""
+    for source in (made.path, artifact.manifest_path(made.path)):
+        shutil.copyfile(source, place.path.with_name(source.name))
+
+
+def test_weights_of_another_recipe_in_a_recipes_cache_folder_are_trained_again(dataset, small_recipes):
+    """Manifest and digest agree with each other, and so they were believed once."""
+    baseline, liar = (train.obtain(name, dataset, device="cpu") for name in ("baseline", "fgsm_hardened"))
+    restored(liar, baseline)
+    again = train.obtain("baseline", dataset, device="cpu")
+    assert again.sha256 == baseline.sha256 != liar.sha256
+    assert artifact.sha256(again.path.read_bytes()) == baseline.sha256
+    assert "set aside and trained again" in again.notes[0]
+    assert "expected weights of the recipe baseline as it is now, the manifest says fgsm_hardened" in again.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"recipe": {}}, "the recipe baseline as it is now, the manifest says None", id="recipe"),
+        pytest.param({"recipe": "baseline"}, "as it is now, the manifest says baseline", id="recipe's name only"),
+        pytest.param({"address": "sha256:0"}, "expected weights of the content address sha256:", id="address"),
+        pytest.param({"address": None}, "the manifest says None", id="no address"),
+        pytest.param({"sha256": None}, "expected SHA-256 None", id="no digest"),
+    ],
+)
+def test_recipe_address_and_digest_of_cached_weights_must_agree(dataset, small_recipes, changes, words):
+    first = train.obtain("baseline", dataset, device="cpu")
+    manifest = artifact.read_manifest(first.path) | changes
+    artifact.manifest_path(first.path).write_text(json.dumps(manifest), encoding="utf-8")
+    again = train.obtain("baseline", dataset, device="cpu")
+    assert words in again.notes[0]
+    assert again.sha256 == first.sha256
+    assert train.obtain("baseline", dataset, device="cpu").notes == ()
+
+
+def test_weights_of_another_seed_in_a_recipes_cache_folder_are_trained_again(dataset, small_recipes):
+    first, reseeded = (train.obtain("baseline", dataset, device="cpu", seed=seed) for seed in (7, 8))
+    restored(reseeded, first)
+    assert train.obtain("baseline", dataset, device="cpu").sha256 == first.sha256
+
+
+def test_weights_of_poisoned_data_in_a_recipes_cache_folder_are_trained_again(dataset, small_recipes):
+    poisoned = (dataset.training.images, dataset.training.labels.flip(0))
+    first = train.obtain("baseline", dataset, device="cpu")
+    restored(train.obtain("baseline", dataset, device="cpu", examples=poisoned), first)
+    again = train.obtain("baseline", dataset, device="cpu")
+    assert again.sha256 == first.sha256
+    assert "expected weights of the content address sha256:" in again.notes[0]
+
+
+def test_checkpoint_of_another_recipe_is_not_gone_on_from(dataset, small_recipes, cache, monkeypatch):
+    """A finished checkpoint of another recipe would leave nothing to train, and its weights under this one's name."""
+    left = []
+
+    def write_and_look(path, *rest):
+        write(path, *rest)
+        left.append(path.read_bytes())
+
+    write = kept.write_checkpoint
+    monkeypatch.setattr(kept, "write_checkpoint", write_and_look)
+    liar, finished = train.obtain("fgsm_hardened", dataset, device="cpu"), left[-1]
+    baseline = train.obtain("baseline", dataset, device="cpu")
+    baseline.path.with_name("checkpoint").write_bytes(finished)
+    again = train.obtain("baseline", dataset, device="cpu", retrain=True)
+    assert again.sha256 == baseline.sha256 != liar.sha256
+    assert len(list(baseline.path.parent.glob("checkpoint.damaged-*"))) == 1
 
 
 def test_second_call_takes_the_cache(dataset, small_recipes, monkeypatch):
