@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from audit.records import Bound, Exhibit, Metric, Report, Status, Suppression, Verdict
 from audit.report import diagram, figures
+from audit.sequential import BELIEVED_FROM
 
 TEMPLATES = Path(__file__).parent / "templates"
 COUNTED = (Metric.FINDINGS, Metric.INVERTED_TRIGGER)  # not shares
@@ -32,7 +33,7 @@ def render(report: Report, folder: Path) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(percent=percent, figure=figure_text, seconds=seconds, groupby_reason=group)
     environment.filters.update(groupby_skipped=group_skipped, corners=corners)
-    environment.globals.update(symbols=SYMBOLS, Status=Status, COUNTED=COUNTED)
+    environment.globals.update(symbols=SYMBOLS, Status=Status, COUNTED=COUNTED, BELIEVED_FROM=BELIEVED_FROM)
     pictures = {kind: _pictures(report, kind, folder) for kind in (*figures.DRAWN, *figures.DRAWN_FROM_FILES)}
     pictures["poisoning"] = _poison_plot(report, folder)
     requirements = {one["id"]: one for one in report.policy["requirements"]}

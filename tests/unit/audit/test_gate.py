@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from audit.gate import Circumstances, decide
+from audit.metrics import proportion_interval
 from audit.records import Evidence, IfNotRun, Status, Verdict
+
+IMAGES, FLOOR = 500, 0.9
+# the fewest images that must be right for the worse end of an exact interval to clear the floor
+ENOUGH = next(right for right in range(IMAGES + 1) if proportion_interval(right, IMAGES, 0.95)[0] >= FLOOR)
 
 
 def verdict(name, status):
@@ -57,3 +64,39 @@ def test_gate(statuses, around, code, words):
     assert decided.exit_code == code
     assert decided.open is (code == 0)
     assert words in decided.sentence
+
+
+def opened(truths, audits=1000, seed=3):
+    """Return the share of audits in which the gate opens.
+
+    Args:
+        truths: the true proportion that each requirement is about; each has the same floor, and is decided by the same
+            images, so that none is independent of another.
+        audits: how many.
+        seed: of the images.
+    """
+    difficulty = np.random.default_rng(seed).random((audits, IMAGES))  # an image is right where it is easy enough
+    met = [(difficulty < truth).sum(axis=1) >= ENOUGH for truth in truths]
+    rows = zip(*met, strict=True)
+    return np.mean([gate([Status.MET if one else Status.INCONCLUSIVE for one in row]).open for row in rows])
+
+
+@pytest.mark.parametrize("others", [0, 1, 20])
+def test_one_violated_requirement_opens_the_gate_at_most_as_often_as_its_own_interval_errs(others):
+    """However many others there are, and though all are decided by the same images: an intersection-union test."""
+    error = float(binom.sf(ENOUGH - 1, IMAGES, FLOOR))
+    assert error <= 0.025
+    assert opened([FLOOR, *[0.999] * others]) <= error + 0.01
+    assert opened([FLOOR - 0.01, FLOOR, *[0.999] * others]) <= error + 0.01
+
+
+def test_the_chance_of_closing_on_a_sound_model_grows_with_the_number_of_requirements_and_is_at_most_their_sum():
+    truth = 0.94
+    missed = float(binom.cdf(ENOUGH - 1, IMAGES, truth))
+    generator, closed = np.random.default_rng(4), []
+    for count in (1, 2, 4):
+        right = generator.binomial(IMAGES, truth, size=(4000, count))
+        closed.append(float((right < ENOUGH).any(axis=1).mean()))
+        assert closed[-1] <= count * missed + 0.02
+    assert closed == sorted(closed)
+    assert closed[-1] > 2 * missed

@@ -285,6 +285,13 @@ def test_threat_links_to_the_verdicts_that_the_report_has_and_to_no_others(folde
     assert set(links) <= anchors
 
 
+def test_limits_of_what_an_open_gate_claims_stand_beside_what_was_not_examined(folder):
+    text = section(as_html.render(report("plain"), folder), "not-examined")
+    assert "the chance that it opens is at most the error of that one requirement" in text
+    assert "breaks none of the first 200 images is not run on the rest" in text
+    assert "about 1.5 points too high" in text
+
+
 def test_report_without_a_register_has_no_such_section(folder):
     page = as_html.render(report("plain").model_copy(update={"stride_matrix": None}), folder)
     assert "<svg" not in page
