@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from audit.records import Finding, Severity, Status, Stride
 from audit.references import problem
 from audit.register.records import Register, Threat, ThreatStatus
+from audit.terms import too_long
 
 WAIVED = "waived"
 NOT_EXAMINED = "not examined"
@@ -63,12 +64,11 @@ def holes(register: Register, seen: Seen, path: str) -> list[Finding]:
 
 
 def out_of_date(register: Register, today: date, stale_days: int, path: str) -> list[Finding]:
-    """Return every acceptance that ended before ``today``, and every review that is older than ``stale_days``."""
-    found = [
-        ("expired", f"{threat.id}: {threat.status} until {threat.expires} only; fix it, or decide again")
-        for threat in register.threats()
-        if threat.expires is not None and threat.expires < today
-    ]
+    """Return what is accepted or transferred and ended before ``today`` or lasts too long, and every stale review.
+
+    A review is stale when it is older than ``stale_days``.
+    """
+    found = [*_ended(register, today)]
     for element in register.elements:
         age = (today - element.reviewed).days
         if age > stale_days:
@@ -87,6 +87,14 @@ def unclaimed(register: Register, seen: Seen) -> list[str]:
 def cell_count(register: Register) -> int:
     """Return how many cells there are to answer."""
     return len(register.elements) * len(Stride)
+
+
+def _ended(register: Register, today: date) -> Iterator[tuple[str, str]]:
+    for threat in register.threats():
+        if threat.expires is not None and threat.expires < today:
+            yield "expired", f"{threat.id}: {threat.status} until {threat.expires} only; fix it, or decide again"
+        elif threat.expires is not None and (limit := too_long(threat.expires, today)):
+            yield "too long", f"{threat.id}: {threat.status} until {threat.expires}; that may last {limit}"
 
 
 def _missing(register: Register, seen: Seen) -> Iterator[tuple[str, str]]:

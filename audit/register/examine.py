@@ -29,7 +29,7 @@ IN_THE_HOLE = frozenset(
         "beside the point",
     }
 )
-OUT_OF_DATE = frozenset({"expired", "stale", "not yet"})
+OUT_OF_DATE = frozenset({"expired", "too long", "stale", "not yet"})
 # whatever the run says, the control names a requirement that is not met, one that is and counters another category than
 # the threat's, and one that does not exist
 CONTROL = Seen(

@@ -47,8 +47,8 @@ class Kind(StrEnum):
 class Threat(Record):
     """One threat: who does what, how bad and how likely that is, and what is done about it.
 
-    Mitigated needs a mitigation and requirement ids; accepted an owner, a reason and the day it ends; transferred an
-    owner and a reason. ``impact`` is that of success.
+    Mitigated needs a mitigation and requirement ids; accepted and transferred an owner, a reason and the day it ends.
+    ``impact`` is that of success.
     """
 
     id: ThreatId
@@ -77,8 +77,8 @@ class Threat(Record):
             raise ValueError(f"{self.id}: only a mitigated threat names requirements (got {self.status})")
         if not (self.owner and self.reason):
             raise ValueError(f"{self.id}: {self.status} needs owner and reason (got one or none)")
-        if self.status is ThreatStatus.ACCEPTED and self.expires is None:
-            raise ValueError(f"{self.id}: accepted needs expires, the last day that it holds (got none)")
+        if self.expires is None:
+            raise ValueError(f"{self.id}: {self.status} needs expires, the last day that it holds (got none)")
         return self
 
 

@@ -43,7 +43,7 @@ class CoverageRequirement(_RegisterRequirement):
 
 
 class DatesRequirement(_RegisterRequirement):
-    """Acceptances in the register that have expired, and elements whose review is older than ``stale_days``."""
+    """Acceptances and transfers that have expired or last too long, and reviews older than ``stale_days``."""
 
     check: Literal["dates"]
     stale_days: Annotated[int, Field(ge=1, le=730)]

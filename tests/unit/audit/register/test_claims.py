@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -148,6 +148,18 @@ def test_review_in_the_future_is_believed_for_no_more_than_a_time_zone(register)
     ]
 
 
-def test_transferred_threat_without_an_end_does_not_expire(register):
-    claimed = register(ACCEPTED | {"status": "transferred", "expires": None})
-    assert dated(claimed, date(2027, 1, 1), 730) == []
+@pytest.mark.parametrize("status", ["accepted", "transferred"])
+def test_acceptance_and_transfer_until_9999_are_findings_that_say_the_latest_day(register, status):
+    claimed = register(ACCEPTED | {"status": status, "expires": "9999-12-31"})
+    message = (
+        f"T-FILE-T-1: {status} until 9999-12-31; that may last at most 366 days, so until 2027-11-22 at the latest"
+    )
+    assert dated(claimed, TODAY) == [("too long", message)]
+    assert dated(register(ACCEPTED | {"status": status, "expires": "2027-11-22"}), TODAY) == []
+
+
+def test_transfer_ends_as_an_acceptance_does(register):
+    claimed = register(ACCEPTED | {"status": "transferred"})
+    assert dated(claimed, TODAY) == []
+    expected = ("expired", "T-FILE-T-1: transferred until 2026-11-21 only; fix it, or decide again")
+    assert dated(claimed, TODAY + timedelta(days=1), 365) == [expected]

@@ -37,6 +37,11 @@ def test_threats_come_in_order(tmp_path):
         pytest.param(
             ACCEPTED | {"status": "transferred", "owner": None}, "transferred needs owner and reason", id="to nobody"
         ),
+        pytest.param(
+            ACCEPTED | {"status": "transferred", "expires": None},
+            "transferred needs expires, the last day",
+            id="transferred for ever",
+        ),
         pytest.param(THREAT | {"id": "T-1"}, "match pattern", id="bad id"),
         pytest.param(THREAT | {"impact": "dire"}, "impact: Input should be 'low', 'medium'", id="bad impact"),
         pytest.param(THREAT | {"likelihood": "often"}, "likelihood: Input should be 'rare'", id="bad likelihood"),
