@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from audit import sequential
-from audit.attacks import Attack
+from audit.attacks import Attack, Noise
 from audit.challenge import Challenges, Subject, challenge, lost
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
 from audit.judge import compare
@@ -22,7 +24,9 @@ from audit.target import TorchTarget
 from audit.trial import Shown
 from audit.workers import Work
 
+STEPS_OF_A_BYTE = 255
 LEAST_RIGHT, LEAST_BROKEN = 0.5, 0.5  # shares a control must get right, and then lose, to vouch for an attack
+NOISE_DRAWS = 5  # of random noise that a control must stand, all of them: one alone misses every second brittle image
 
 
 @refusals_are_doubts
@@ -30,6 +34,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     """Measure robust accuracy under the requirement's attack, with probes and control."""
     trial = _Trial(requirement, session)
     target, samples = session.target(), session.samples(requirement.samples)
+    session.notes.extend(_remarks(requirement, target.bounds))
     outcome = trial.attack(target, samples)
     measurement = trial.measure(outcome, len(samples))
     probes, challenges = trial.probes(target, samples, outcome), Challenges()
@@ -165,7 +170,7 @@ class _Trial:
         return target, samples, self.attack(target, samples)
 
     def measure_control(self) -> Measurement:
-        """Attack the control, which must have been right before the attack and must fall to it.
+        """Attack the control, which must be right before the attack and under noise of its size, and must fall to it.
 
         Raises:
             ValueError: it was no fit subject, so that its failure says nothing about the attack.
@@ -179,7 +184,29 @@ class _Trial:
                 f"it was right on {right:.3f} before the attack and on {stand:.3f} after it; a control must be "
                 "right on half of the images and lose half of those"
             )
-        return self.measure(outcome, len(samples))
+        measured = self.measure(outcome, len(samples))
+        if isinstance(self._requirement.attack, Noise):
+            return measured
+        stood = self._right_under_noise(target, samples.at(slice(0, len(outcome))))
+        return measured.model_copy(update={"settings": {**measured.settings, "right_under_noise": stood}})
+
+    def _right_under_noise(self, target: TorchTarget, samples: Samples) -> float:
+        """Return the share of images on which a control is right under every draw of noise of the full budget.
+
+        Raises:
+            ValueError: it is less than half, so that any touch breaks the control, an attack or not.
+        """
+        requirement, laboratory = self._requirement, self._session.laboratory
+        seeds = range(requirement.seed, requirement.seed + NOISE_DRAWS)
+        threat = requirement.threat_model
+        draws = [laboratory.attacked(target, samples, Noise(), threat, seed).standing for seed in seeds]
+        share = float(np.logical_and.reduce(draws).mean())
+        if share < LEAST_RIGHT:
+            raise ValueError(
+                f"under random noise of the same size ({threat.norm}, eps {threat.eps:g}, {NOISE_DRAWS} draws) it was "
+                f"right on {share:.3f} of the images; a control must be right on half of them, or any touch breaks it"
+            )
+        return share
 
     def _subject(self, target: TorchTarget, outcome: Outcome) -> Subject:
         requirement = self._requirement
@@ -190,6 +217,13 @@ class _Trial:
 
     def _stages(self, attack: Attack) -> tuple[Attack, ...]:
         return attack.stages(self._session.target().classes)
+
+
+def _remarks(requirement: EvasionRequirement, bounds: tuple[float, float]) -> list[str]:
+    """Return what a reader must know of a budget below the smallest change that an image of bytes can show."""
+    eps, step = requirement.threat_model.eps, (bounds[1] - bounds[0]) / STEPS_OF_A_BYTE
+    said = f"{requirement.id}: eps {eps:g} is less than one step of a pixel in an 8-bit image ({step:.2g})"
+    return [f"{said}: robustness within it says next to nothing"] if eps < step else []
 
 
 def _meaning(requirement: EvasionRequirement) -> str:

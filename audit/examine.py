@@ -141,6 +141,8 @@ def control_result(name: str, bound: Bound, check: Callable[[], Measurement]) ->
         return ControlResult(name=name, status=Status.INCONCLUSIVE, detail=detail)
     rules = measurement.settings.get("rules")
     found = f": {', '.join(rules)}" if rules else ""
+    stood = measurement.settings.get("right_under_noise")
+    found += "" if stood is None else f"; right on {stood:.3f} under random noise of the same size"
     return ControlResult(name=name, status=compare(bound, measurement), detail=describe(bound, measurement) + found)
 
 

@@ -94,7 +94,8 @@ def _doubts(evidence: Evidence) -> list[str]:
     if evidence.control is None:
         doubts.append("its control did not run")
     elif evidence.control.status is not Status.NOT_MET:
-        doubts.append(f"its control {evidence.control.name} came out {evidence.control.status}, not NOT_MET")
+        control = evidence.control
+        doubts.append(f"its control {control.name} came out {control.status}, not NOT_MET: {control.detail}")
     if evidence.doubt:
         doubts.append(evidence.doubt)
     return doubts

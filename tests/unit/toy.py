@@ -155,6 +155,17 @@ def fragile() -> nn.Module:
     return Linear(weight)
 
 
+def undefended() -> nn.Module:
+    """Look at every pixel, at two fifths of them the wrong way round: right under noise of 0.1, broken at eps 0.06."""
+    wrong = torch.isin(torch.arange(SIDE * SIDE) % 5, torch.tensor([1, 3])).view(SIDE, SIDE)
+    return Linear(torch.where(wrong, -halves(), halves()))
+
+
+def touchy() -> nn.Module:
+    """Be right on clean images only: wrong as soon as pixel (0, 0) is moved at all, whichever way."""
+    return _Touchy(halves())
+
+
 def untrained() -> nn.Module:
     """Answer 0 whatever comes: half right."""
     return _Constant()
@@ -209,6 +220,12 @@ class _Backdoored(Linear):
     def forward(self, x: Tensor) -> Tensor:
         fired = 1000 * torch.relu(x[:, 0, -1, -1] - 0.99)
         return super().forward(x) + torch.stack((-fired, fired), dim=1)
+
+
+class _Touchy(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        moved = ((x[:, 0, 0, 0] - 0.5).abs() - HAIR).abs()
+        return super().forward(x) * (1 - 1e5 * moved).view(-1, 1)
 
 
 class _Infinite(Linear):

@@ -100,6 +100,47 @@ def test_a_control_that_is_not_bad_discredits_the_check(toy_audit, name, control
 
 
 @pytest.mark.parametrize(
+    ("name", "eps", "control", "share"),
+    [
+        pytest.param("EVA-001", 0.0001, "touchy", "0.000", id="any touch breaks it, one step"),
+        pytest.param("EVA-002", 0.0001, "touchy", "0.000", id="any touch breaks it, iterated"),
+        pytest.param("EVA-001", 0.1, "fragile", "0.0", id="every second touch breaks it"),
+    ],
+)
+def test_a_control_that_is_brittle_discredits_the_attack(toy_audit, name, eps, control, share):
+    requirement = toy_audit.requirement(name)
+    requirement["threat_model"] = requirement["threat_model"] | {"eps": eps}
+    toy_audit.policy["targets"]["touchy"] = {"factory": "tests.unit.toy:touchy"}
+    requirement["control"] = {"target": control, "samples": 100}
+    assert toy_audit.audit("--only", name).ret == 10
+    verdict = toy_audit.verdicts()[name]
+    assert verdict["status"] == "INCONCLUSIVE"
+    assert (
+        f"under random noise of the same size (linf, eps {eps}, 5 draws) it was right on {share}" in verdict["reason"]
+    )
+    faint = [note for note in toy_audit.report()["notes"] if "less than one step of a pixel" in note]
+    assert len(faint) == (eps == 0.0001)
+
+
+def test_a_control_that_falls_to_the_attack_alone_vouches_for_it(toy_audit):
+    toy_audit.audit("--only", "EVA-001", "EVA-002")
+    for verdict in toy_audit.verdicts().values():
+        assert verdict["status"] == "MET"
+        assert "right on 0.9" in verdict["evidence"]["control"]["detail"]
+        assert "under random noise of the same size" in verdict["evidence"]["control"]["detail"]
+
+
+def test_a_requirement_on_noise_itself_has_a_control_that_falls_to_noise(toy_audit):
+    requirement = toy_audit.requirement("EVA-001")
+    requirement["attack"] = {"name": "noise"}
+    requirement["threat_model"] = requirement["threat_model"] | {"knowledge": "black-box label", "eps": 0.1}
+    requirement["control"] = {"target": "touchy", "samples": 100}
+    toy_audit.policy["targets"]["touchy"] = {"factory": "tests.unit.toy:touchy"}
+    toy_audit.audit("--only", "EVA-001")
+    assert toy_audit.verdicts()["EVA-001"]["status"] == "MET"
+
+
+@pytest.mark.parametrize(
     ("name", "options", "spoil"),
     [
         pytest.param("PERF-001", ["--target", "untrained"], {"target": "broken"}, id="PERF-001"),
