@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from audit.extends import Extension
 from audit.gate import Circumstances, decide
 from audit.policy import Policy
 from audit.records import Evidence, Exhibit, IfNotRun, Report, Status, Timing, TimingKind, Verdict, Waiver
@@ -91,10 +93,13 @@ class Collector:
         partial: bool,
         allow_incomplete: bool,
         blocked: frozenset[str],
+        extension: Extension | None = None,
     ) -> Report:
         """Return the finished record, gate included."""
         what_if = {one.id: IfNotRun.BLOCK if one.id in blocked else one.if_not_run for one in policy.requirements}
         around = Circumstances(self.waived, tuple(self._crashes), partial, allow_incomplete)
+        if extension is not None:
+            around = replace(around, extends=extension.base, dropped=extension.dropped, replaced=extension.replaced)
         return Report(
             gate=decide(self.verdicts, what_if, around),
             policy=dict(header),

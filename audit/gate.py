@@ -21,12 +21,18 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What, besides the verdicts, decides the gate."""
+    """What, besides the verdicts, decides the gate or must be said with it.
+
+    The policy leaves the requirements ``dropped`` of the one that it ``extends`` out, and states ``replaced`` anew.
+    """
 
     waived: frozenset[str] = frozenset()
     crashes: tuple[str, ...] = ()
     partial: bool = False
     allow_incomplete: bool = False
+    extends: str = ""
+    dropped: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 def decide(verdicts: Sequence[Verdict], if_not_run: Mapping[str, IfNotRun], around: Circumstances) -> Gate:
@@ -35,13 +41,13 @@ def decide(verdicts: Sequence[Verdict], if_not_run: Mapping[str, IfNotRun], arou
     Args:
         verdicts: one for every requirement that was to be examined.
         if_not_run: what a NOT_RUN does, by requirement id.
-        around: waivers, crashes of exhibits, ``--only`` and ``--allow-incomplete``.
+        around: waivers, crashes of exhibits, ``--only``, ``--allow-incomplete``, and what the policy extends.
     """
     not_met = _ids(verdicts, Status.NOT_MET)
     refused = [name for name in not_met if name not in around.waived]
     stale = [name for name in _ids(verdicts, Status.MET) if name in around.waived]
     scope = "PARTIAL audit. " if around.partial else ""
-    counts = _counts(verdicts)
+    counts = f"{_counts(verdicts)}{_of_what_it_extends(around)}"
     if refused or stale:
         reasons = ([f"not met: {', '.join(refused)}"] if refused else []) + (
             [f"met again, so delete the waiver: {', '.join(stale)}"] if stale else []
@@ -76,3 +82,11 @@ def _counts(verdicts: Sequence[Verdict]) -> str:
         f"Of {len(verdicts)} requirements {met} met, {not_met} not met, "
         f"{undecided} inconclusive, {not_run} not examined."
     )
+
+
+def _of_what_it_extends(around: Circumstances) -> str:
+    """Say what the policy drops and replaces of the one that it extends; nothing where it only adds."""
+    dropped, replaced = ", ".join(around.dropped), ", ".join(around.replaced)
+    said = [f"drops {len(around.dropped)} requirements ({dropped})"] if dropped else []
+    said += [f"replaces {replaced}"] if replaced else []
+    return f" Of {around.extends}, which it extends, the policy {' and '.join(said)}." if said else ""

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,10 +14,10 @@ from pydantic import Field, model_validator
 from audit.defences import AnyDefence
 from audit.errors import PolicyError
 from audit.exhibits import Exhibits
+from audit.extends import Extension, extended
 from audit.poisoning.plan import Poisoning
-from audit.records import Record, Sha256, Waiver
+from audit.records import Record, Sha256
 from audit.requirements import (
-    AdvisoriesRequirement,
     BackdooredControl,
     BuiltinControl,
     CureRequirement,
@@ -31,7 +30,7 @@ from audit.requirements import (
     TargetName,
     TrainingDataRequirement,
 )
-from audit.yaml_files import read_raw, read_yaml
+from audit.yaml_files import Read, read_raw, validated
 
 Side = Annotated[int, Field(ge=1)]
 
@@ -222,89 +221,45 @@ class Policy(Record):
             yield f"exhibits.runtime[{index}].target", runtime.target
 
 
-class _Waivers(Record):
-    waivers: tuple[Waiver, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """A policy, where it came from, and the digest of the bytes it was made from."""
+    """A policy, where it came from, the digest of the bytes it was made from, and what it made of what it extends."""
 
     policy: Policy
     path: Path
     sha256: str
+    extension: Extension | None = None
 
 
 def load_policy(path: Path, root: Path) -> PolicyFile:
     """Read and validate a policy; the files it names are looked for below ``root``.
 
-    ``extends: FILE`` begins with another file's keys: those given here replace them, ``targets`` are added to them.
-
     Raises:
         PolicyError: anything is wrong with it; one line.
     """
-    policy, content = read_yaml(path, Policy, merge=lambda data: _extended(data, path, root))
-    for index, requirement in enumerate(policy.requirements):
+    file = read_policy(path, root)
+    for index, requirement in enumerate(file.policy.requirements):
         for name in requirement.files:
             if not (root / name).exists():
                 raise PolicyError(f"{path}: requirements[{index}] ({requirement.id}): no such file (got {name!r})")
-    return PolicyFile(policy, path, hashlib.sha256(content).hexdigest())
+    return file
 
 
-def _extended(data: Any, path: Path, root: Path) -> tuple[Any, bytes]:
-    """Return a policy's data merged with what it extends, and the bytes of that."""
-    if not isinstance(data, dict) or "extends" not in data:
-        return data, b""
-    base = data["extends"]
-    if not isinstance(base, str):
-        raise PolicyError(f"{path}: extends: expected the path of a policy file (got {base!r})")
-    inherited, content = read_raw(root / base)
-    if not isinstance(inherited, dict) or "extends" in inherited:
-        raise PolicyError(f"{path}: extends: expected a policy that extends no other (got {base!r})")
-    merged = {**inherited, **{key: value for key, value in data.items() if key != "extends"}}
-    old, new = inherited.get("targets"), data.get("targets")
-    if isinstance(old, dict) and isinstance(new, dict):
-        merged["targets"] = {**old, **new}
-    return merged, content
+def read_policy(path: Path, root: Path, read: Read = Path.read_bytes) -> PolicyFile:
+    """Read and validate a policy, merged with what it extends, whether or not the files that it names are there.
 
-
-def load_waivers(path: Path, policy: Policy, today: date | None = None) -> tuple[Waiver, ...]:
-    """Read the waivers; none where the file is absent.
+    Args:
+        path: the file.
+        root: what it extends is looked for below it.
+        read: returns the bytes of a file, those on disk by default.
 
     Raises:
-        PolicyError: a waiver is malformed, expired, or names no requirement of the policy.
+        PolicyError: anything else is wrong with it; one line.
     """
-    if not path.is_file():
-        return ()
-    waivers = read_yaml(path, _Waivers)[0].waivers
-    known = {requirement.id for requirement in policy.requirements}
-    for index, waiver in enumerate(waivers):
-        where = f"{path}: waivers[{index}]"
-        if waiver.id not in known:
-            raise PolicyError(f"{where}.id: expected a requirement of the policy (got {waiver.id})")
-        if waiver.id in [other.id for other in waivers[:index]]:
-            raise PolicyError(f"{where}.id: every id once (got {waiver.id} twice)")
-        if waiver.expires < (today or datetime.now(UTC).date()):
-            raise PolicyError(f"{where}.expires: {waiver.id} expired on {waiver.expires}; fix the cause or renew it")
-    return waivers
-
-
-def check_advisory_waivers(file: PolicyFile, today: date | None = None) -> None:
-    """Hold the waivers of single advisories to their last days.
-
-    Raises:
-        PolicyError: one is expired, or stands there twice.
-    """
-    for index, one in enumerate(file.policy.requirements):
-        waivers = one.waive if isinstance(one, AdvisoriesRequirement) else ()
-        for place, waiver in enumerate(waivers):
-            where = f"{file.path}: requirements[{index}].waive[{place}]"
-            if (waiver.id, waiver.package) in [(other.id, other.package) for other in waivers[:place]]:
-                raise PolicyError(f"{where}.id: every advisory of a package once (got {waiver.id} twice)")
-            if waiver.expires < (today or datetime.now(UTC).date()):
-                raise PolicyError(
-                    f"{where}.expires: {waiver.id} expired on {waiver.expires}; fix the cause or renew it"
-                )
+    data, content = read_raw(path, read)
+    merged, inherited, extension = extended(data, path, root, read)
+    policy = validated(merged, Policy, path)
+    return PolicyFile(policy, path, hashlib.sha256(content + inherited).hexdigest(), extension)
 
 
 def policy_schema() -> str:

@@ -121,7 +121,7 @@ class Bound(Record):
     metric: Metric
     at_least: float | None = None
     at_most: float | None = None
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    confidence: Annotated[float, Field(ge=0.9, lt=1.0)] = 0.95
 
     @model_validator(mode="after")
     def _one_side(self) -> Self:
@@ -261,7 +261,7 @@ class Verdict(Record):
 
 
 class Waiver(Record):
-    """An accepted failure: it changes the gate, never the verdict, and not beyond the day ``expires``."""
+    """An accepted failure: it changes the gate, never the verdict, until the day ``expires``, within a year."""
 
     id: RequirementId
     reason: Annotated[str, Field(min_length=10)]

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from audit.fresh import FreshProcesses
 from audit.judge import judge
 from audit.measure import Laboratory
 from audit.outcome import Outcome
-from audit.policy import check_advisory_waivers, load_waivers
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, Verdict
 from audit.register import read_register
@@ -37,6 +36,7 @@ from audit.requirements import BaseRequirement, RegisterRequirement
 from audit.session import AuditSession, Options
 from audit.settings import Settings
 from audit.store import Arrays, Store, machine_secret
+from audit.waivers import check_advisory_waivers, load_waivers
 from audit.workers import Workers, settle
 
 WAIVERS = "policies/waivers.yaml"
@@ -181,6 +181,7 @@ class AuditRun:
             header={
                 "path": self.choice.name,
                 "sha256": policy_file.sha256,
+                "extends": asdict(policy_file.extension) if policy_file.extension else None,
                 "chosen": self.choice.reason,
                 "profile": settings.profile.value,
                 "dataset": self.choice.dataset.name,
@@ -198,6 +199,7 @@ class AuditRun:
             partial=self.partial,
             allow_incomplete=settings.allow_incomplete,
             blocked=self.blocked,
+            extension=policy_file.extension,
         )
         whole = report.model_copy(update={"verdicts": tuple(self._with_findings(one) for one in report.verdicts)})
         taken = {one.name: one.seconds for one in report.timings if not one.beside}

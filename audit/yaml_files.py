@@ -25,39 +25,44 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-Merge = Callable[[Any], tuple[Any, bytes]]
+Read = Callable[[Path], bytes]
 
 
-def read_yaml(path: Path, model: type[Model], merge: Merge = lambda data: (data, b"")) -> tuple[Model, bytes]:
-    """Read and validate one YAML file.
+def read_yaml(path: Path, model: type[Model], read: Read = Path.read_bytes) -> tuple[Model, bytes]:
+    """Read and validate one YAML file; returns the record, and the bytes it was made from.
 
     Args:
         path: the file.
         model: what it must be.
-        merge: returns the data with what they build on, and the bytes of that.
-
-    Returns:
-        The record, and the bytes it was made from.
+        read: returns the bytes of a file, those on disk by default.
 
     Raises:
         PolicyError: the file is missing, no YAML, or not valid.
     """
-    data, content = read_raw(path)
-    data, inherited = merge(data)
+    data, content = read_raw(path, read)
+    return validated(data, model, path), content
+
+
+def validated(data: Any, model: type[Model], path: Path) -> Model:
+    """Return the data of a file as a record.
+
+    Raises:
+        PolicyError: they are not valid.
+    """
     try:
-        return model.model_validate(data), content + inherited
+        return model.model_validate(data)
     except ValidationError as error:
         raise PolicyError(f"{path}: {explain(error, data)}") from error
 
 
-def read_raw(path: Path) -> tuple[Any, bytes]:
+def read_raw(path: Path, read: Read = Path.read_bytes) -> tuple[Any, bytes]:
     """Read one YAML file without validating it; returns the data and the bytes.
 
     Raises:
         PolicyError: the file is missing, or no YAML.
     """
     try:
-        content = path.read_bytes()
+        content = read(path)
         return _load(content), content
     except OSError as error:
         raise PolicyError(f"{path}: expected a YAML file, got {error.strerror}; check the path") from error

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]
 TOY = "tests.unit.toy"
+TARGETS = ("fragile", "undefended", "untrained", "backdoored", "probabilities")
 
 
 def requirement(name, family, bound, **rest):
@@ -54,7 +55,7 @@ def toy_policy():
                 "weights": "honest.safetensors",
                 "sha256": "filled in by the fixture",
             },
-            **{name: {"factory": f"{TOY}:{name}"} for name in ("fragile", "untrained", "backdoored", "probabilities")},
+            **{name: {"factory": f"{TOY}:{name}"} for name in TARGETS},
         },
         "requirements": [
             requirement(
@@ -69,7 +70,7 @@ def toy_policy():
                 {"metric": "robust_accuracy", "at_least": 0.9},
                 threat_model=linf,
                 attack={"name": "fgsm"},
-                control={"target": "fragile", "samples": 100},
+                control={"target": "undefended", "samples": 100},
             ),
             requirement(
                 "EVA-002",
@@ -77,7 +78,7 @@ def toy_policy():
                 {"metric": "robust_accuracy", "at_least": 0.9},
                 threat_model=linf,
                 attack={"name": "pgd", "steps": 5, "step_size": 0.05},
-                control={"target": "fragile", "samples": 100},
+                control={"target": "undefended", "samples": 100},
             ),
             requirement(
                 "POI-001",
@@ -185,6 +186,12 @@ class Toy:
         """Run git in the repository."""
         done = run(["git", *words], cwd=self.root, seconds=30)
         assert done.code == 0, done.stderr
+
+    def waive(self, name):
+        """Waive a requirement for a month."""
+        until = datetime.now(UTC).date() + timedelta(days=30)
+        waiver = {"id": name, "reason": "accepted for the test", "owner": "someone", "expires": until}
+        self.write("policies/waivers.yaml", yaml.safe_dump({"waivers": [waiver]}))
 
     def requirement(self, name):
         """Return one requirement of the policy, to be changed."""

@@ -86,8 +86,7 @@ def test_a_process_that_is_killed_beside_is_no_pass(toy_audit, monkeypatch):
 def test_a_waived_failure_beside_is_waived(toy_audit):
     toy_audit.write("bad.py", "def answer(text):\n    return eval(text)\n")
     toy_audit.git("add", "bad.py")
-    waiver = "waivers:\n- {id: STAT-001, reason: accepted for this test, owner: tests, expires: 2999-01-01}\n"
-    toy_audit.write("policies/waivers.yaml", waiver)
+    toy_audit.waive("STAT-001")
     result = toy_audit.audit("--only", "PERF-001", "STAT-001", "-j", "2")
     assert result.ret == 0
     assert toy_audit.verdicts()["STAT-001"]["status"] == "NOT_MET"

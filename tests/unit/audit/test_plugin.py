@@ -144,15 +144,8 @@ def test_control_that_cannot_be_built_is_told_to_everybody_who_needs_it(toy_audi
     assert "draws at random in eval mode" in details.pop()
 
 
-def waive(toy_audit, name):
-    toy_audit.write(
-        "policies/waivers.yaml",
-        f"waivers:\n  - {{id: {name}, reason: accepted for the test, owner: someone, expires: 2999-01-01}}\n",
-    )
-
-
 def test_waiver_changes_the_gate_and_not_the_verdict(toy_audit):
-    waive(toy_audit, "EVA-001")
+    toy_audit.waive("EVA-001")
     result = toy_audit.audit("--target", "fragile", "--only", "EVA-001", "PERF-001")
     result.assert_outcomes(passed=2, xfailed=1)
     assert result.ret == 0
@@ -162,7 +155,7 @@ def test_waiver_changes_the_gate_and_not_the_verdict(toy_audit):
 
 
 def test_waiver_of_a_requirement_that_is_met_must_go(toy_audit):
-    waive(toy_audit, "EVA-001")
+    toy_audit.waive("EVA-001")
     result = toy_audit.audit("--only", "EVA-001", "PERF-001")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*delete the waiver: EVA-001*"])
@@ -170,7 +163,7 @@ def test_waiver_of_a_requirement_that_is_met_must_go(toy_audit):
 
 
 def test_waiver_does_not_excuse_a_crash(toy_audit):
-    waive(toy_audit, "EVA-001")
+    toy_audit.waive("EVA-001")
     (toy_audit.root / "honest.safetensors").unlink()
     result = toy_audit.audit("--only", "EVA-001", "PERF-001")
     assert result.ret == 10
@@ -524,7 +517,7 @@ def test_policy_outside_the_repository_is_audited_and_its_path_kept_out(toy_audi
     ],
 )
 def test_waiver_opens_a_whole_audit_where_its_threats_are_countered_otherwise(toy_audit, cited, code, state):
-    waive(toy_audit, "EVA-001")
+    toy_audit.waive("EVA-001")
     toy_audit.policy["requirements"] = [toy_audit.requirement(name) for name in ("PERF-001", "EVA-001", "REG-001")]
     toy_audit.register["T"] = [toy_audit.register["T"][0] | {"requirements": cited}]
     assert toy_audit.audit("--target", "fragile").ret == code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from audit.errors import PolicyError
-from audit.policy import Policy, load_policy, load_waivers, policy_schema
+from audit.policy import Policy, load_policy, policy_schema
 from audit.records import Profile
 
 ROOT = Path(__file__).parents[3]
@@ -113,6 +112,12 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             float("nan"),
             r"requirements\[1\].bound.at_least: .*finite number \(got nan\)",
             id="NaN",
+        ),
+        pytest.param(
+            ("requirements", 1, "bound", "confidence"),
+            0.51,
+            r"requirements\[1\].bound.confidence: .*greater than or equal to 0.9 \(got 0.51\)",
+            id="confidence little better than a coin's",
         ),
         pytest.param(
             ("requirements", 1, "attack", "name"),
@@ -260,32 +265,3 @@ def test_profiles_change_limits_only():
     pgd = next(one for one in policy.requirements if one.id == "EVA-002")
     assert pgd.samples.of(Profile.QUICK) == 2000
     assert pgd.samples.of(Profile.FULL) is None
-
-
-WAIVER = "  - {{id: {id}, reason: a reason long enough, owner: someone, expires: {expires}}}\n"
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        pytest.param([("EVA-002", "2026-01-01")], "EVA-002 expired on 2026-01-01", id="expired"),
-        pytest.param([("EVA-999", "2027-01-01")], "expected a requirement of the policy", id="unknown id"),
-        pytest.param([("EVA-002", "2027-01-01")] * 2, "every id once", id="twice"),
-        pytest.param([("EVA-002", "soon")], r"waivers\[0\].expires: .*\(got 'soon'\)", id="no date"),
-    ],
-)
-def test_bad_waiver_is_a_policy_error(tmp_path, lines, message):
-    file = tmp_path / "waivers.yaml"
-    file.write_text(
-        "waivers:\n" + "".join(WAIVER.format(id=name, expires=day) for name, day in lines), encoding="utf-8"
-    )
-    with pytest.raises(PolicyError, match=message):
-        load_waivers(file, load_policy(ROOT / SHIPPED[1], ROOT).policy, today=date(2026, 6, 1))
-
-
-def test_good_waiver_is_read_and_no_file_means_none(tmp_path):
-    policy = load_policy(ROOT / SHIPPED[1], ROOT).policy
-    file = tmp_path / "waivers.yaml"
-    assert load_waivers(file, policy) == ()
-    file.write_text("waivers:\n" + WAIVER.format(id="EVA-002", expires="2026-06-01"), encoding="utf-8")
-    assert load_waivers(file, policy, today=date(2026, 6, 1))[0].id == "EVA-002"

@@ -16,9 +16,10 @@ from audit.dependencies.pip_audit import Pin, Service, parse
 from audit.dependencies.vulnerabilities import evidence_in
 from audit.errors import PolicyError, ScannerMissing
 from audit.judge import judge
-from audit.policy import check_advisory_waivers, load_policy
+from audit.policy import load_policy
 from audit.records import Status
 from audit.requirements import AdvisoriesRequirement
+from audit.waivers import check_advisory_waivers
 from tests.unit.audit.dependencies.conftest import KNOWN, TODAY, record
 
 ROOT = Path(__file__).parents[4]
@@ -126,6 +127,8 @@ def test_expired_waiver_is_a_policy_error():
     check_advisory_waivers(file(WAIVER), today=date(2026, 12, 31))
     with pytest.raises(PolicyError, match=r"requirements\[0\]\.waive\[0\]\.expires: GHSA-\S+ expired on 2026-12-31"):
         check_advisory_waivers(file(WAIVER), today=date(2027, 1, 1))
+    with pytest.raises(PolicyError, match=r"waive\[0\]\.expires: a waiver lasts at most 366 days, so until 2026-12-30"):
+        check_advisory_waivers(file(WAIVER), today=date(2025, 12, 29))
     with pytest.raises(PolicyError, match=r"waive\[1\]\.id: every advisory of a package once"):
         check_advisory_waivers(file(WAIVER, WAIVER), today=date(2026, 1, 1))
 
