@@ -16,8 +16,9 @@ from audit.choose import choose
 from audit.dependencies import advisories
 from audit.errors import AuditError, DataError
 from audit.gate import ExitCode
-from audit.policy import Policy, load_policy, policy_schema
+from audit.policy import Policy, load_policy, policy_schema, read_policy
 from audit.requirements import BaseRequirement
+from audit.waivers import read_waivers
 from audit.workers import cores
 
 
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.verb == "compare":
             return _compare(options.old, options.new)
+        if options.verb == "compare-policy":
+            return _compare_policies(options.old, options.new, options.waivers)
         sys.stdout.write(_answer(options))
     except AuditError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -54,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
         comparing.add_argument(
             name, type=Path, metavar=name.upper(), help="an audit.json, or a report folder that holds one"
         )
+    loosening = verbs.add_parser(
+        "compare-policy",
+        help="tell what one policy loosens of another; exit 1 if it loosens anything",
+        description="Tell what NEW loosens of OLD, what it tightens, and what it only changes. Exit 1 if it loosens "
+        "anything, 0 if not, 4 if a file cannot be read. What is not known to be as hard counts as loosened: another "
+        "attack, control, scanner, dataset or audited target. Both are read merged with what they extend.",
+    )
+    for name in ("old", "new"):
+        loosening.add_argument(name, type=Path, metavar=name.upper(), help="a policy file")
+    loosening.add_argument("--waivers", nargs=2, type=Path, metavar=("OLD", "NEW"), help="their waivers as well")
     verbs.add_parser("schema", help="print the JSON Schema of a policy file")
     pin = verbs.add_parser("pin", help="write fingerprints of a policy's data, and print what to pin")
     pin.add_argument("file", type=Path, metavar="OUT", help="where the fingerprints go, a .safetensors file")
@@ -99,13 +112,29 @@ def _answer(options: argparse.Namespace) -> str:
 def _compare(old_file: Path, new_file: Path) -> int:
     """Print what changed; returns 1 if any of it counts, else 0, as ``diff`` does."""
     old, new = compare.read(old_file), compare.read(new_file)
-    comparison = compare.compare(old, new)
-    lines = [f"old  {old_file}: {old.title}", f"new  {new_file}: {new.title}"]
+    return _told(compare.compare(old, new), f"{old_file}: {old.title}", f"{new_file}: {new.title}")
+
+
+def _compare_policies(old_file: Path, new_file: Path, waivers: list[Path] | None) -> int:
+    """Print what a policy, and its waivers, loosen of another; returns 1 if they loosen anything, else 0."""
+    root = Path.cwd()
+    old, new = (read_policy(root / file, root).policy.model_dump(mode="json") for file in (old_file, new_file))
+    changes = list(compare.of_policies(old, new))
+    if waivers is not None:
+        excused = ([one.model_dump(mode="json") for one in read_waivers(root / file)] for file in waivers)
+        changes += compare.of_waivers(*excused)
+    titles = [f"{file}: {len(one['requirements'])} requirements" for file, one in ((old_file, old), (new_file, new))]
+    return _told(compare.sorted_by_way(changes), *titles)
+
+
+def _told(comparison: compare.Comparison, old: str, new: str) -> int:
+    """Print a comparison of two things; returns 1 if anything in it counts, else 0."""
+    lines = [f"old  {old}", f"new  {new}"]
     for section in comparison.sections:
         lines += ["", section.title, *(line for change in section.changes for line in _lines(change, section.width))]
     for line in (*lines, "", comparison.summary):
-        # a report may come from elsewhere: no control character of it reaches the terminal
-        sys.stdout.write("".join(letter if letter.isprintable() else " " for letter in line) + "\n")
+        # what is compared may come from elsewhere: no control character of it reaches the terminal
+        sys.stdout.write(f"{compare.printable(line)}\n")
     return int(comparison.counts)
 
 

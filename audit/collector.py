@@ -94,6 +94,7 @@ class Collector:
         allow_incomplete: bool,
         blocked: frozenset[str],
         extension: Extension | None = None,
+        policy_changes: Mapping[str, Any] | None = None,
     ) -> Report:
         """Return the finished record, gate included."""
         what_if = {one.id: IfNotRun.BLOCK if one.id in blocked else one.if_not_run for one in policy.requirements}
@@ -103,6 +104,7 @@ class Collector:
         return Report(
             gate=decide(self.verdicts, what_if, around),
             policy=dict(header),
+            policy_changes=dict(policy_changes) if policy_changes is not None else None,
             target=dict(target),
             partial=partial,
             verdicts=self.verdicts,

@@ -252,6 +252,8 @@ class AuditHooks:
         """Finish the report folder and say, as the last lines, the gate and where the report lies."""
         page = self._run.close(complete=self._report is not None)
         if self._report is not None and page is not None:
+            for line in (self._report.policy_changes or {"sentences": ()})["sentences"]:
+                self._terminal.write(line)
             self._terminal.write(self._report.gate.sentence)
             self._terminal.write(f"report: {page}")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 RequirementId = Annotated[str, Field(pattern=r"^[A-Z]{3,5}-\d{3}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -303,11 +303,15 @@ class Timing(Record):
 
 
 class Report(Record):
-    """The one record that every output is rendered from. ``seconds`` is what the whole run took."""
+    """The one record that every output is rendered from.
+
+    ``policy_changes`` is what the policy loosened since its branch began, ``seconds`` what the whole run took.
+    """
 
     schema_version: str = SCHEMA_VERSION
     gate: Gate
     policy: dict[str, Any]
+    policy_changes: dict[str, Any] | None = None
     target: dict[str, Any]
     partial: bool
     verdicts: tuple[Verdict, ...]

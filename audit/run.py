@@ -35,6 +35,7 @@ from audit.report import as_json, as_sarif
 from audit.requirements import BaseRequirement, RegisterRequirement
 from audit.session import AuditSession, Options
 from audit.settings import Settings
+from audit.since_base import policy_changes
 from audit.store import Arrays, Store, machine_secret
 from audit.waivers import check_advisory_waivers, load_waivers
 from audit.workers import Workers, settle
@@ -73,6 +74,7 @@ class AuditRun:
         self.device = choose_device(settings.device)
         self.waivers = load_waivers(root / WAIVERS, policy)
         check_advisory_waivers(self.choice.file)
+        self.policy_changes = policy_changes(root, self.choice.file, WAIVERS, self.waivers)
         snapshot = advisories.read(root / settings.advisories) if settings.advisories else None
         self.requirements = tuple(one for one in policy.requirements if not settings.only or one.id in settings.only)
         self._check_registers()
@@ -200,6 +202,7 @@ class AuditRun:
             allow_incomplete=settings.allow_incomplete,
             blocked=self.blocked,
             extension=policy_file.extension,
+            policy_changes=self.policy_changes,
         )
         whole = report.model_copy(update={"verdicts": tuple(self._with_findings(one) for one in report.verdicts)})
         taken = {one.name: one.seconds for one in report.timings if not one.beside}

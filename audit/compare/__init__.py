@@ -9,7 +9,7 @@ findings     A finding that came or went counts, wherever in its file it lies. M
              the policy states them, that counts.
 policy       A requirement whose definition changed, was added or removed, waivers, and other data count. A file by
              another name, another SHA-256 (a comment), or another profile does not. LOOSENED and TIGHTENED say which
-             way a bound, an eps or what becomes of an unexamined requirement went.
+             way a definition went; what is not known to be as hard (another attack, another control) is LOOSENED.
 model        Any difference counts: name, digest, weights, recipe.
 exhibits     What is shown and not judged does not count.
 environment  Commit, versions and device do not count.
@@ -20,8 +20,20 @@ says the same as one that is null or empty.
 
 from __future__ import annotations
 
-from audit.compare.changes import Change, Comparison, Section
+from audit.compare.changes import Change, Comparison, Section, printable
+from audit.compare.policies import of_policies, of_waivers, sorted_by_way
 from audit.compare.reading import Audit, read
 from audit.compare.sections import compare
 
-__all__ = ["Audit", "Change", "Comparison", "Section", "compare", "read"]
+__all__ = [
+    "Audit",
+    "Change",
+    "Comparison",
+    "Section",
+    "compare",
+    "of_policies",
+    "of_waivers",
+    "printable",
+    "read",
+    "sorted_by_way",
+]

@@ -104,3 +104,8 @@ def _leaves(data: Any, path: str) -> dict[str, Any]:
     else:
         return {} if data is None or data in ([], (), {}) else {path: data}
     return {name: leaf for key, value in parts for name, leaf in _leaves(value, key).items()}
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters: what is compared may come from elsewhere."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

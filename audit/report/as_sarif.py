@@ -83,7 +83,12 @@ def _log(report: Report) -> Json:
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [_run(tool, [one for one in counted if one.tool == tool], policy) for tool in tools],
-        "properties": {"partial": report.partial, "notRun": not_run},
+        "properties": {
+            "gate": report.gate.sentence,
+            "policyChanges": report.policy_changes,
+            "partial": report.partial,
+            "notRun": not_run,
+        },
     }
 
 

@@ -82,6 +82,7 @@ ROOMS = (
         "poisoning.strip",
     ),
     ("poisoning.references", "policy", "serving.bench", "waivers"),
+    ("since_base",),
     ("drawn", "choose", "session", "trainer", "collector", "report", "challenge"),
     ("settings",),
     ("options", "examine", "scenarios", "terminal", "dependencies.bom"),

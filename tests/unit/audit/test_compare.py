@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from audit import cli, compare
 from audit.compare.changes import differences, same
-from audit.compare.policies import direction
+from audit.compare.ways import Way, way
 from audit.errors import AuditError
 from audit.records import (
     Evidence,
@@ -258,30 +258,36 @@ def test_policies(compared, new, code, line):
 
 
 @pytest.mark.parametrize(
-    ("path", "old", "new", "said"),
+    ("path", "old", "new", "expected"),
     [
-        ("bound.at_most", 0.1, 0.2, " (LOOSENED)"),
-        ("bound.at_most", 0.2, 0.1, " (TIGHTENED)"),
-        ("bound.confidence", 0.95, 0.9, " (LOOSENED)"),
-        ("threat_model.eps", 0.3, 0.1, " (LOOSENED)"),
-        ("if_not_run", "report", "block", " (TIGHTENED)"),
-        ("if_not_run", None, "block", ""),
-        ("bound.at_least", 0.9, None, ""),
-        ("seed", 1, 2, ""),
-    ],
-    ids=[
-        "more allowed",
-        "less allowed",
-        "confidence",
-        "eps",
-        "blocks",
-        "older report",
-        "another bound",
-        "no direction",
+        pytest.param("bound.at_most", 0.1, 0.2, Way.LOOSENED, id="more allowed"),
+        pytest.param("bound.at_most", 0.2, 0.1, Way.TIGHTENED, id="less allowed"),
+        pytest.param("bound.confidence", 0.95, 0.9, Way.LOOSENED, id="confidence"),
+        pytest.param("bound.at_least", 0.9, None, Way.LOOSENED, id="no floor any more"),
+        pytest.param("bound.at_least", None, 0.9, Way.TIGHTENED, id="a floor"),
+        pytest.param("threat_model.eps", 0.3, 0.1, Way.LOOSENED, id="eps"),
+        pytest.param("threat_model.norm", "linf", "l2", Way.LOOSENED, id="a smaller ball"),
+        pytest.param("threat_model.knowledge", "white-box", "transfer", Way.LOOSENED, id="knows less"),
+        pytest.param("threat_model.knowledge", "black-box label", "white-box", Way.TIGHTENED, id="knows more"),
+        pytest.param("if_not_run", "report", "block", Way.TIGHTENED, id="blocks"),
+        pytest.param("if_not_run", None, "block", Way.CHANGED, id="older report"),
+        pytest.param("samples.quick", "all", 2000, Way.LOOSENED, id="not all"),
+        pytest.param("samples.full", 30, "all", Way.TIGHTENED, id="all"),
+        pytest.param("attack.steps", 40, 4, Way.LOOSENED, id="weaker steps"),
+        pytest.param("attack.step_size", 0.01, 1e-6, Way.LOOSENED, id="another step size"),
+        pytest.param("attack.random_start", True, False, Way.LOOSENED, id="another start"),
+        pytest.param("crafted_on", None, "baseline", Way.LOOSENED, id="another surrogate"),
+        pytest.param("stale_days", 30, 700, Way.LOOSENED, id="older reviews"),
+        pytest.param("at_least.torch", "2.10", "2.6", Way.LOOSENED, id="lower version"),
+        pytest.param("at_least.torch", "2.6", "2.10", Way.TIGHTENED, id="higher version"),
+        pytest.param("at_least.torch", "2.6", None, Way.LOOSENED, id="any version"),
+        pytest.param("why", "so", "thus", Way.CHANGED, id="words"),
+        pytest.param("seed", 1, 2, Way.CHANGED, id="no direction"),
+        pytest.param("not.known.here", 1, 2, Way.LOOSENED, id="what is not known counts"),
     ],
 )
-def test_which_way_a_requirement_went(path, old, new, said):
-    assert direction(path, old, new) == said
+def test_which_way_a_requirement_went(path, old, new, expected):
+    assert way(path, old, new) is expected
 
 
 def waived(*, reason="accepted for now", name="EVA-001"):
@@ -326,7 +332,7 @@ def test_the_environment_is_shown_and_does_not_count(compared):
     new["provenance"]["packages"] = {"torch": "2.16.0", "extra": "1"}
     code, out = compared(report(), new)
     assert code == 0
-    for line in ("schema_version  1.1 -> 1.7", "packages.torch  2.15.0 -> 2.16.0", "packages.extra  nothing -> 1"):
+    for line in ("schema_version  1.2 -> 1.7", "packages.torch  2.15.0 -> 2.16.0", "packages.extra  nothing -> 1"):
         assert re.search(re.sub(r" {2,}", " +", re.escape(line).replace("\\ ", " ")), out)
     assert out.endswith("Changes that count: none. Others: environment 3.\n")
 

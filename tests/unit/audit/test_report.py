@@ -374,7 +374,7 @@ def test_json_carries_the_same_record(tmp_path):
     verdict = json.loads(text)["verdicts"][0]
     assert set(verdict) >= {"requirement_id", "status", "reason", "measurement"}
     assert set(verdict["measurement"]) >= {"metric", "value", "low", "high", "n"}
-    assert json.loads(text)["schema_version"] == "1.1"
+    assert json.loads(text)["schema_version"] == "1.2"
 
 
 @pytest.mark.parametrize("check", ["loading", "second-opinion", "signature"])
