@@ -72,7 +72,7 @@ def test_policy_that_only_adds_has_nothing_to_say(base, extension):
 
 
 def test_a_control_and_data_of_another_make_are_said(base, extension):
-    found = extension(dataset="tests.unit.toy:data", targets={"baseline": base["targets"]["untrained"]})
+    found = extension(dataset="tests.unit.toy:data", targets={"baseline": base["targets"]["fgsm_hardened"]})
     assert found.replaced == ("dataset", "targets.baseline")
     assert sentence(found).endswith(f" Of {BASE}, which it extends, the policy replaces dataset, targets.baseline.")
 
