@@ -50,8 +50,8 @@ def policy_changes(root: Path, file: PolicyFile, waivers_file: str, waivers: tup
     except AuditError as error:
         return _told(None, [], [f"policy and waivers were not compared with earlier ones: {error}"])
     changes: list[Named] = []
-    notes = []
-    parts = {
+    notes: list[str] = []
+    parts: dict[str, Callable[[], Iterator[Named]]] = {
         "policy": lambda: _of_policy(root, base, file),
         "waivers": lambda: _of_waivers(root, base, waivers_file, waivers),
     }

@@ -200,6 +200,7 @@ def test_no_default_branch_is_said(repository):
 def test_no_common_commit_is_said(repository):
     repository.commit()
     repository.git("checkout", "--quiet", "--orphan", "apart")
+    repository.floor(0.5)
     repository.commit()
     unknown(repository.changes(), "HEAD and main have no commit in common")
 
