@@ -14,7 +14,6 @@ from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetEr
 from audit.judge import compare, describe
 from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
-from audit.repository import tracked_files
 from audit.requirements import (
     BackdooredControl,
     BaseRequirement,
@@ -24,6 +23,7 @@ from audit.requirements import (
     TargetControl,
 )
 from audit.scanners.interface import CodeScanner, Scan
+from audit.scope import Scope, scope_of
 from audit.session import AuditSession
 from audit.trial import Shown
 
@@ -67,15 +67,13 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> E
 
 
 def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
-    """Scan every tracked file of the scanner's kind that the policy does not exclude."""
+    """Scan every file of the scanner's kind that is tracked or run with the model, but for what the policy excludes."""
     scanner = requirement.scanner
     try:
-        tracked = tracked_files(session.root, scanner.pattern)
-        excluded = scanner.excluded(tracked)
-        files = [name for name in tracked if name not in {one.path for one in excluded}]
-        if not files:
-            return Evidence(not_run=f"git tracks no {scanner.reads} file here, so there is nothing to scan")
-        scan = scanner.scan(session.root, files, session.root)
+        scope = scope_of(scanner, session)
+        if not scope.files:
+            return _nothing_to_scan(scope, scanner.reads)
+        scan = scanner.scan(session.root, scope.files, session.root)
     except ScannerMissing as error:
         return Evidence(not_run=str(error))
     except ScannerFailed as error:
@@ -87,13 +85,27 @@ def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:
             tool=f"{scan.tool} {scan.version}",
             reads=scanner.reads,
             files_read=len(scan.files_read),
-            files_tracked=len(tracked),
+            files_tracked=scope.tracked,
             lines_read=scan.lines_read,
         ),
         findings=scan.findings,
-        probes=coverage_probes(scan, files),
+        probes=(*coverage_probes(scan, scope.files), _left_unread(scope)),
         control=_plant_control(requirement, session),
-        suppressions=(*excluded, *scan.suppressions),
+        suppressions=(*scope.excluded, *scan.suppressions),
+    )
+
+
+def _nothing_to_scan(scope: Scope, reads: str) -> Evidence:
+    if scope.unread:
+        return Evidence(doubt=f"nothing was scanned, and {'; '.join(scope.unread)}")
+    return Evidence(not_run=f"git tracks no {reads} file here, so there is nothing to scan")
+
+
+def _left_unread(scope: Scope) -> Probe:
+    return Probe(
+        name="nothing was left unread",
+        passed=not scope.unread,
+        detail="; ".join(scope.unread) or f"{len(scope.files)} files were to be read",
     )
 
 

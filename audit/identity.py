@@ -36,8 +36,7 @@ def network_digest(factory: str, make: Callable[..., object], network: nn.Module
     """
     digest = hashlib.sha256(f"{factory} {draws}".encode())
     made = make if inspect.isroutine(make) or inspect.isclass(make) else type(make)
-    defining = {inspect.getmodule(one) for one in (made, *(type(module) for module in network.modules()))}
-    for source in sorted(_sources(module for module in defining if module is not None)):
+    for source in sorted(sources({*_modules(made), *modules_of(network)})[0]):
         digest.update(Path(source).read_bytes())
     for name, module in network.named_modules():
         plain = {key: one for key, one in vars(module).items() if isinstance(one, bool | int | float | str | tuple)}
@@ -46,14 +45,26 @@ def network_digest(factory: str, make: Callable[..., object], network: nn.Module
     return f"sha256:{digest.hexdigest()}"
 
 
-def _sources(modules: Iterable[ModuleType]) -> set[str]:
-    """Return the source files of modules, but for PyTorch's, and of what they refer to that is not installed."""
+def modules_of(network: nn.Module) -> set[ModuleType]:
+    """Return the modules that define a network's layers."""
+    return {one for layer in network.modules() for one in _modules(type(layer))}
+
+
+def sources(modules: Iterable[ModuleType]) -> tuple[set[str], set[str]]:
+    """Return the source files of modules, but for PyTorch's, and of what they refer to that is not installed.
+
+    Also those files of theirs that are no Python source, compiled modules for example.
+    """
     found: set[str] = set()
+    compiled: set[str] = set()
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
         source = getattr(module, "__file__", None)
-        if source is None or source in found or not source.endswith(".py") or source.startswith(PYTORCH):
+        if source is None or source in found or source.startswith(PYTORCH):
+            continue
+        if not source.endswith(".py"):
+            compiled |= set() if source.startswith(INSTALLED) else {source}
             continue
         found.add(source)
         if source.startswith(INSTALLED):
@@ -62,4 +73,9 @@ def _sources(modules: Iterable[ModuleType]) -> set[str]:
             other = one if inspect.ismodule(one) else sys.modules.get(getattr(one, "__module__", None) or "")
             if other is not None and not (getattr(other, "__file__", None) or "").startswith(INSTALLED):
                 waiting.append(other)
-    return found
+    return found, compiled
+
+
+def _modules(one: object) -> set[ModuleType]:
+    module = inspect.getmodule(one)
+    return set() if module is None else {module}

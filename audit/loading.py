@@ -85,11 +85,8 @@ def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
     Raises:
         PolicyError: the module or the function does not exist.
     """
-    module, _, function = reference.rpartition(":")
     try:
-        found = getattr(
-            _load_file(root / module) if module.endswith(".py") else importlib.import_module(module), function
-        )
+        found = getattr(named_module(reference, root), reference.rpartition(":")[2])
     except Exception as error:  # importing runs foreign code, which may raise anything
         raise PolicyError(
             f"{where}: expected an importable package.module:function or path/to/file.py:function, "
@@ -98,6 +95,12 @@ def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
     if not callable(found):
         raise PolicyError(f"{where}: expected a function, got {reference!r}, a {type(found).__name__}")
     return found  # type: ignore[no-any-return]  # callable() proves no signature
+
+
+def named_module(reference: str, root: Path) -> ModuleType:
+    """Import the module of a function that a policy names; whatever the import raises is raised."""
+    module = reference.rpartition(":")[0]
+    return _load_file(root / module) if module.endswith(".py") else importlib.import_module(module)
 
 
 def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -> Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess  # nosec B404  # the one module that starts processes: lists, no shell
 from collections import deque
@@ -17,6 +16,7 @@ from time import monotonic
 from typing import IO
 
 from audit.errors import ScannerFailed, ScannerMissing
+from audit.programs import find_program
 
 KEPT_LINES = 200  # of what a long-running program complains about
 LONGEST_LINE = 4096  # bytes
@@ -35,18 +35,6 @@ class Finished:
         """Return the last line of standard error, or of standard output."""
         lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
         return lines[-1][:300] if lines else "no output"
-
-
-def find_tool(name: str) -> str:
-    """Return the path of a program on PATH.
-
-    Raises:
-        ScannerMissing: there is none.
-    """
-    found = shutil.which(name)
-    if found is None:
-        raise ScannerMissing(f"{name}: expected on PATH, not found; install the project's locked requirements")
-    return found
 
 
 def run(command: Sequence[str], *, cwd: Path, seconds: float, environment: Mapping[str, str] | None = None) -> Finished:
@@ -150,10 +138,9 @@ def running(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]
     Raises:
         ScannerMissing: the program does not exist.
     """
-    find_tool(command[0])
-    with_us = shutil.which("setpriv")
-    bound = [with_us, "--pdeathsig", "KILL", "--"] if with_us is not None else []
-    process = _start([*bound, *command], cwd=cwd, environment=environment)
+    named = Path(command[0])
+    program = command[0] if named.is_absolute() and named.is_file() else find_program(command[0])
+    process = _start([*_dying_with_us(), program, *command[1:]], cwd=cwd, environment=environment)
     try:
         child = Child(process)
         try:
@@ -164,11 +151,18 @@ def running(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]
         _end(process)
 
 
+def _dying_with_us() -> list[str]:
+    try:
+        return [find_program("setpriv"), "--pdeathsig", "KILL", "--"]
+    except ScannerMissing:
+        return []
+
+
 def _start(
     command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(  # nosec B603  # a list of arguments, a program found on PATH, no shell
+        return subprocess.Popen(  # nosec B603  # a list of arguments, no shell
             list(command),
             cwd=cwd,
             env=None if environment is None else dict(environment),

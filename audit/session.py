@@ -115,6 +115,10 @@ class AuditSession:
                 raise
         return self._targets[name]
 
+    def loaded(self, name: str) -> TorchTarget | None:
+        """Return a target that is loaded already."""
+        return self._targets.get(name)
+
     def load_quietly(self) -> None:
         """Load the audited target if it can be; whoever needs it is told why it cannot."""
         with suppress(Exception):
@@ -220,7 +224,7 @@ class AuditSession:
         """Return what the report says of the audited target: as far as this run loaded it, and why no further."""
         name = self.target_name
         shown: dict[str, Any] = {"name": name, **self.spec(name).model_dump(mode="json", exclude_none=True)}
-        loaded, weights = self._targets.get(name), self._weights.get(name)
+        loaded, weights = self.loaded(name), self._weights.get(name)
         shown["digest"] = loaded.digest if loaded else None
         shown["weights_sha256"] = weights.found if weights else None
         shown["weights_pinned"] = weights is not None and weights.origin is Origin.PINNED

@@ -13,7 +13,7 @@ from audit.artifacts import second_opinion, signature
 from audit.artifacts.corpus import Specimen, build
 from audit.artifacts.signing import sign_with_new_key
 from audit.artifacts.weights import load_weights
-from audit.errors import AuditError, IntegrityError, ScannerError, TargetError
+from audit.errors import AuditError, IntegrityError, ScannerError, ScannerMissing, TargetError
 from audit.examine import control_result, count
 from audit.process import run
 from audit.records import ControlResult, Evidence, Finding, Measurement, Severity, Status
@@ -63,7 +63,10 @@ def second(requirement: SecondOpinionRequirement, session: AuditSession) -> Evid
     weights = session.weights(session.target_name)
     if weights is not None:
         files.setdefault(weights.path.resolve(), weights.path.name)
-    opinion = second_opinion.scan([(path, name) for path, name in files.items() if path.is_file()])
+    try:
+        opinion = second_opinion.scan([(path, name) for path, name in files.items() if path.is_file()])
+    except ScannerMissing as error:
+        return Evidence(not_run=str(error))
     control = control_result("the malicious corpus", requirement.bound, _second_opinion_of_the_corpus)
     if not opinion.understood:
         why = f"{opinion.tool} understands none of {len(files)} files: it reads pickles only, and there are none"

@@ -16,6 +16,7 @@ from audit.artifacts.formats import STATE_DICTS
 from audit.artifacts.opcodes import is_pickle
 from audit.artifacts.safetensors_file import looks_like
 from audit.records import Finding, Severity
+from audit.tools import check_imported
 
 TOOL = "picklescan"
 
@@ -31,7 +32,12 @@ class Opinion:
 
 
 def scan(files: Sequence[tuple[Path, str]]) -> Opinion:
-    """Scan files, each given with the name that findings carry."""
+    """Scan files, each given with the name that findings carry.
+
+    Raises:
+        ScannerMissing: the scanner is not installed, or another module of its name would be imported in its place.
+    """
+    check_imported(TOOL)
     understood, passed_over, findings = [], [], []
     for path, shown in files:
         if _holds_pickles(path):

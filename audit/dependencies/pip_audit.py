@@ -7,14 +7,12 @@ found" and exits 0, every package skipped; and exit 1 means vulnerable or broken
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -24,9 +22,10 @@ from packaging.utils import canonicalize_name
 from audit.dependencies.advisories import Snapshot
 from audit.dependencies.environment import installed
 from audit.dependencies.loopback import ADDRESS, serving
-from audit.errors import ScannerFailed, ScannerMissing
+from audit.errors import ScannerError, ScannerFailed, ScannerMissing
 from audit.process import Finished, run
 from audit.records import Finding, Record, Severity
+from audit.tools import environment, printed_version
 
 # not the one on PATH, which may look after another environment; -P: nor a module of that name in the working folder
 COMMAND = (sys.executable, "-P", "-m", "pip_audit")
@@ -99,15 +98,13 @@ class Service:
 @contextmanager
 def service(snapshot: Snapshot | None) -> Iterator[Service]:
     """Give the advisory service: a snapshot on loopback while the span lasts, or the client's default one."""
-    # variables of the client's own could name another service or another interpreter
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_AUDIT_", "PIPAPI_"))}
     if snapshot is None:
-        yield Service("the package index, live", ("--vulnerability-service", "pypi"), environment)
+        yield Service("the package index, live", ("--vulnerability-service", "pypi"), environment())
         return
     direct = {"NO_PROXY": ADDRESS, "no_proxy": ADDRESS}
     with serving(snapshot) as url, tempfile.TemporaryDirectory() as cache:
         options = ("--vulnerability-service", "osv", "--osv-url", url, "--cache-dir", cache)
-        yield Service(snapshot.text, options, environment | direct)
+        yield Service(snapshot.text, options, environment() | direct)
 
 
 def audit_environment(asked: Service, root: Path) -> DependencyScan:
@@ -157,11 +154,11 @@ def parse(text: str) -> DependencyScan:
 
 
 def own_version() -> str:
-    """Return the client's version."""
+    """Return the version that the client prints."""
     try:
-        return version("pip-audit")
-    except PackageNotFoundError:
-        return "(not installed)"
+        return printed_version("pip-audit", COMMAND)
+    except ScannerError:
+        return "(of unknown version)"
 
 
 def _vulnerability(package: dict[str, Any], found: dict[str, Any]) -> Vulnerability:

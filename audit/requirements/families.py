@@ -103,7 +103,7 @@ class EvasionRequirement(BaseRequirement):
 
 
 class StaticRequirement(BaseRequirement):
-    """Findings of a scanner over all tracked files of its kind."""
+    """Findings of a scanner over all tracked files of its kind; one of Python reads all code of the model as well."""
 
     metric: ClassVar[Metric] = Metric.FINDINGS
     usual_turn: ClassVar[Turn] = Turn.WAITING

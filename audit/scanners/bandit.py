@@ -4,47 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from audit.errors import ScannerFailed
-from audit.process import find_tool, run
+from audit.process import run
 from audit.records import Finding, Severity
-from audit.scanners.comments import lift, suppressions
-from audit.scanners.interface import CodeScanner, Scan
+from audit.scanners.interface import Scan
+from audit.scanners.python import PythonScanner
+from audit.tools import environment, printed_version, python_tool
 
 SECONDS = 180.0
 
 
-class Bandit(CodeScanner):
+class Bandit(PythonScanner):
     """All of bandit's tests at every severity and confidence; what the policy accepts is taken out afterwards."""
 
     suppression_mark: ClassVar[str] = "nosec"
     name: Literal["bandit"] = "bandit"
 
-    def scan(self, root: Path, files: Sequence[str], rules_root: Path) -> Scan:
+    def read(self, folder: Path, files: Sequence[str], rules_root: Path) -> Scan:
         """Run bandit on named files; it has no rule files."""
-        done = run([find_tool("bandit"), "-q", "--ignore-nosec", "-f", "json", *files], cwd=root, seconds=SECONDS)
+        command = [*python_tool(self.name), "-q", "--ignore-nosec", "-f", "json", "--", *files]
+        done = run(command, cwd=folder, seconds=SECONDS, environment=environment(rules_root))
         try:
             answer = json.loads(done.stdout)
-            findings = [_finding(result) for result in answer["results"]]
-            read = {_plain(name): figures for name, figures in answer["metrics"].items() if name != "_totals"}
-            errors = tuple(f"{_plain(error['filename'])}: {error['reason']}" for error in answer["errors"])
-            lines = int(answer["metrics"]["_totals"]["loc"])
+            return Scan(
+                tool=self.name,
+                files_read=tuple(_plain(name) for name in answer["metrics"] if name != "_totals"),
+                lines_read=int(answer["metrics"]["_totals"]["loc"]),
+                findings=tuple(_finding(result) for result in answer["results"]),
+                errors=tuple(f"{_plain(error['filename'])}: {error['reason']}" for error in answer["errors"]),
+                version=printed_version(self.name),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ScannerFailed(f"bandit: expected its JSON, got exit {done.code}: {done.tail}") from error
-        listed, unreasoned = suppressions(root, files, self.suppression_mark, self.name)
-        standing, accepted = self.settle(lift(findings, listed), root)
-        return Scan(
-            tool=self.name,
-            version=version("bandit"),
-            files_read=tuple(sorted(read)),
-            lines_read=lines,
-            findings=(*standing, *unreasoned),
-            errors=errors,
-            suppressions=(*listed, *accepted),
-        )
 
 
 def _finding(result: dict[str, object]) -> Finding:

@@ -12,17 +12,16 @@ Source: detect-secrets 1.5.0, ``core/scan.py`` and ``settings.py``.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from audit.errors import ScannerFailed
-from audit.process import find_tool, run
+from audit.process import run
 from audit.records import Finding, Severity
 from audit.scanners.interface import CodeScanner, Scan
+from audit.tools import confirmed, environment, python_tool
 
 SECONDS = 240.0
 _FILTERS = "detect_secrets.filters"
@@ -38,21 +37,25 @@ _OPENED = re.compile(r"^\[scan\]\tINFO\tChecking file: (.+)$", re.MULTILINE)
 class DetectSecrets(CodeScanner):
     """All of its detectors, none of its ways to leave files or lines out; a policy may accept a rule, with a reason."""
 
-    pattern: ClassVar[str] = "*"
     reads: ClassVar[str] = "text"
     name: Literal["detect-secrets"] = "detect-secrets"
+
+    def wants(self, path: Path) -> bool:
+        """Want every file: a secret may lie in any."""
+        return True
 
     def scan(self, root: Path, files: Sequence[str], rules_root: Path) -> Scan:
         """Run detect-secrets on named files; it has no rule files."""
         unreadable = tuple(_not_text(root, files))
-        found, opened = _ask(root, [name for name in files if name not in unreadable])
-        for name in sorted({*files} - {*opened, *unreadable}):  # its worker processes forget that a filter is off
-            more, also = _ask(root, [name])
+        asked = [name for name in files if name not in unreadable]
+        found, opened, version = _ask(root, asked, rules_root) if asked else ([], set(), "(not run)")
+        for name in sorted({*asked} - opened):  # its worker processes forget that a filter is off
+            more, also, _ = _ask(root, [name], rules_root)
             found, opened = found + more, opened | also
         standing, accepted = self.settle(found, root)
         return Scan(
             tool=self.name,
-            version=version("detect-secrets"),
+            version=version,
             files_read=tuple(sorted(opened)),
             lines_read=sum(len((root / name).read_bytes().splitlines()) for name in opened),
             findings=standing,
@@ -61,19 +64,23 @@ class DetectSecrets(CodeScanner):
         )
 
 
-def _ask(root: Path, files: Sequence[str]) -> tuple[list[Finding], set[str]]:
-    """Return the findings in some files, and which of the files the tool says it opened."""
-    if not files:  # it would take the whole folder
-        return [], set()
-    command = [find_tool("detect-secrets"), "--verbose", "scan", "--no-verify"]
+def _ask(root: Path, files: Sequence[str], audited: Path) -> tuple[list[Finding], set[str], str]:
+    """Return the findings in some files, which of them the tool says it opened, and its version.
+
+    Without any file it would take the whole folder.
+    """
+    command = [*python_tool("detect-secrets"), "--verbose", "scan", "--no-verify"]
     command += [word for one in _HIDING for word in ("--disable-filter", one)]
-    done = run([*command, "--", *files], cwd=root, seconds=SECONDS, environment=os.environ | {"PYTHONUTF8": "1"})
+    readable = environment(audited) | {"PYTHONUTF8": "1"}
+    done = run([*command, "--", *files], cwd=root, seconds=SECONDS, environment=readable)
     try:
-        results: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)["results"]
+        answer = json.loads(done.stdout)
+        results: dict[str, list[dict[str, Any]]] = answer["results"]
         found = [_finding(one) for secrets in results.values() for one in secrets]
+        version = confirmed("detect-secrets", str(answer["version"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScannerFailed(f"detect-secrets: expected its JSON, got exit {done.code}") from error
-    return found, {*_OPENED.findall(done.stderr)} & {*files}
+    return found, {*_OPENED.findall(done.stderr)} & {*files}, version
 
 
 def _finding(secret: dict[str, Any]) -> Finding:

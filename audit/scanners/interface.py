@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -20,7 +20,7 @@ Reason = Annotated[str, Field(min_length=10)]
 
 
 class Exclusion(Record):
-    """Tracked files that are not scanned, and why. ``path`` is a glob over repository paths."""
+    """Files that are not scanned, and why. ``path`` is a glob over paths relative to the repository."""
 
     path: str
     reason: Reason
@@ -46,9 +46,9 @@ class Acceptance(Record):
             raise ValueError(f"expected a regular expression (got {line!r}: {error})") from error
         return line
 
-    def covers(self, finding: Finding, root: Path) -> bool:
-        """Tell whether a finding in a file below ``root`` is accepted."""
-        if finding.rule != self.rule or not fnmatch(finding.path, self.path):
+    def covers(self, finding: Finding, root: Path, path: str) -> bool:
+        """Tell whether a finding in a file below ``root`` is accepted; ``path`` is what the policy calls the file."""
+        if finding.rule != self.rule or not fnmatch(path, self.path):
             return False
         return self.line is None or re.fullmatch(self.line, _line(root, finding)) is not None
 
@@ -58,21 +58,25 @@ class Scan(Record):
 
     tool: str
     version: str
-    files_read: tuple[str, ...]
+    files_read: tuple[str, ...] = ()
     lines_read: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
     errors: tuple[str, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
 
 
 class CodeScanner(Record, ABC):
-    """Base of the scanners of tracked files; ``pattern`` is the git pathspec of what it reads, ``reads`` the kind."""
+    """Base of the scanners of files; ``reads`` is the kind, ``beyond_git`` tells whether untracked ones matter too."""
 
-    pattern: ClassVar[str] = "*.py"
     reads: ClassVar[str] = "Python"
+    beyond_git: ClassVar[bool] = False
     name: str
     exclude: tuple[Exclusion, ...] = ()
     accept: tuple[Acceptance, ...] = ()
+
+    @abstractmethod
+    def wants(self, path: Path) -> bool:
+        """Tell whether a file is of the kind that is read."""
 
     @abstractmethod
     def scan(self, root: Path, files: Sequence[str], rules_root: Path) -> Scan:
@@ -93,11 +97,14 @@ class CodeScanner(Record, ABC):
             if fnmatch(name, rule.path)
         )
 
-    def settle(self, findings: Iterable[Finding], root: Path) -> tuple[tuple[Finding, ...], tuple[Suppression, ...]]:
-        """Part findings into those that stand, and the acceptances of the others."""
+    def settle(
+        self, findings: Iterable[Finding], root: Path, originals: Mapping[str, str] | None = None
+    ) -> tuple[tuple[Finding, ...], tuple[Suppression, ...]]:
+        """Part findings into those that stand, and the acceptances of the others; ``originals`` names copied files."""
         standing, accepted = [], []
         for one in findings:
-            rule = next((rule for rule in self.accept if rule.covers(one, root)), None)
+            path = (originals or {}).get(one.path, one.path)
+            rule = next((rule for rule in self.accept if rule.covers(one, root, path)), None)
             if rule is None:
                 standing.append(one)
             else:

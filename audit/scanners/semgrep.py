@@ -10,18 +10,18 @@ other one by ``semgrep --test`` in the lint environment, this one by a unit test
 
 from __future__ import annotations
 
-import ast
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from audit.errors import ScannerFailed
-from audit.process import Finished, find_tool, run
+from audit.process import Finished, run
 from audit.records import Finding, Severity
-from audit.scanners.comments import lift, suppressions
-from audit.scanners.interface import CodeScanner, Scan
+from audit.scanners.interface import Scan
+from audit.scanners.python import PythonScanner
+from audit.scanners.source import parsed
+from audit.tools import confirmed, environment, python_tool
 
 SECONDS = 180.0
 _QUIET = {"SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
@@ -33,33 +33,30 @@ _OPTIONS = (
 )
 
 
-class Semgrep(CodeScanner):
+class Semgrep(PythonScanner):
     """The rules of one file, or of every rule file of one folder."""
 
     suppression_mark: ClassVar[str] = "nosemgrep"
     name: Literal["semgrep"] = "semgrep"
     rules: str
 
-    def scan(self, root: Path, files: Sequence[str], rules_root: Path) -> Scan:
+    def read(self, folder: Path, files: Sequence[str], rules_root: Path) -> Scan:
         """Run semgrep on named files with the rules below ``rules_root``."""
-        command = [find_tool("semgrep"), *_OPTIONS, "--config", str((rules_root / self.rules).resolve()), *files]
-        done = run(command, cwd=root, seconds=SECONDS, environment=os.environ | _QUIET)
+        rules = str((rules_root / self.rules).resolve())
+        command = [*python_tool(self.name), *_OPTIONS, "--config", rules, "--", *files]
+        done = run(command, cwd=folder, seconds=SECONDS, environment=environment(rules_root) | _QUIET)
         answer = _answer(done)
-        listed, unreasoned = suppressions(root, files, self.suppression_mark, self.name)
-        findings = [_finding(result) for result in answer["results"]]
-        standing, accepted = self.settle(lift(findings, listed), root)
-        read = tuple(sorted(str(name) for name in answer["paths"]["scanned"]))
+        read = tuple(str(name) for name in answer["paths"]["scanned"])
         return Scan(
             tool=self.name,
-            version=str(answer["version"]),
+            version=confirmed(self.name, str(answer["version"])),
             files_read=read,
-            lines_read=sum(len((root / name).read_bytes().splitlines()) for name in read),
-            findings=(*standing, *unreasoned),
+            lines_read=sum(len((folder / name).read_bytes().splitlines()) for name in read),
+            findings=tuple(_finding(result) for result in answer["results"]),
             errors=(
                 *(str(error.get("message", error))[:300] for error in answer["errors"]),
-                *_syntax_errors(root, files),
+                *_syntax_errors(folder, files),
             ),
-            suppressions=(*listed, *accepted),
         )
 
 
@@ -75,12 +72,11 @@ def _answer(done: Finished) -> dict[str, Any]:
     return answer
 
 
-def _syntax_errors(root: Path, files: Sequence[str]) -> Iterator[str]:
+def _syntax_errors(folder: Path, files: Sequence[str]) -> Iterator[str]:
     for name in files:
-        try:
-            ast.parse((root / name).read_bytes())
-        except (SyntaxError, ValueError) as error:
-            yield f"{name}: {error}"
+        problem = parsed((folder / name).read_bytes()).problem
+        if problem is not None:
+            yield f"{name}: {problem}"
 
 
 def _first_error(answer: dict[str, Any]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from audit import tools
 
 
 def test_honest_network_opens_the_gate(toy_audit):
@@ -85,15 +86,12 @@ def test_a_new_threshold_is_one_entry_and_no_python(toy_audit):
 
 
 def test_missing_scanner_is_not_run_and_exit_10(toy_audit, monkeypatch):
-    git = shutil.which("git")
-    (toy_audit.root / "bin").mkdir()
-    (toy_audit.root / "bin/git").symlink_to(git)
-    monkeypatch.setenv("PATH", str(toy_audit.root / "bin"))
+    monkeypatch.setattr(tools, "site_folders", lambda: [str(toy_audit.root)])
     result = toy_audit.audit("--only", "STAT-002", "PERF-001")
     assert result.ret == 10
     verdict = toy_audit.verdicts()["STAT-002"]
     assert verdict["status"] == "NOT_RUN"
-    assert "semgrep: expected on PATH" in verdict["reason"]
+    assert "semgrep: expected beside this Python" in verdict["reason"]
 
 
 def test_allow_incomplete_opens_the_gate_and_says_so_first(toy_audit):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import socket
 import sys
+import threading
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from audit import tools
 from audit.errors import ScannerFailed, ScannerMissing
 from audit.examine import coverage_probes
-from audit.process import find_tool, run
+from audit.process import run
+from audit.programs import find_program
 from audit.scanners import CODE_SCANNERS, Bandit, DetectSecrets, Semgrep
 from audit.scanners.comments import suppressions
 from audit.scanners.interface import Acceptance, Scan
@@ -32,13 +39,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def fake_tool(folder, monkeypatch, name, script):
-    """Put a program of our own in front of the real one on PATH."""
-    tool = folder / "bin" / name
-    tool.parent.mkdir(exist_ok=True)
-    tool.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tool.parent))
+def program(path, script):
+    """Write a program."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def fake_tool(folder, monkeypatch, script):
+    """Put a program of our own in the place of the interpreter that runs the tools."""
+    monkeypatch.setattr(sys, "executable", str(program(folder / "bin/python", script)))
 
 
 def test_every_scanner_is_tested_here():
@@ -63,8 +74,8 @@ def test_syntax_error_is_not_clean(tmp_path, name):
 
 @pytest.mark.parametrize("name", SCANNERS)
 def test_missing_tool_is_named(folder, monkeypatch, name):
-    monkeypatch.setenv("PATH", str(folder))
-    with pytest.raises(ScannerMissing, match=f"{name}: expected on PATH"):
+    monkeypatch.setattr(tools, "site_folders", lambda: [str(folder)])
+    with pytest.raises(ScannerMissing, match=f"{name}: expected beside this Python"):
         SCANNERS[name].scan(folder, ["clean.py"], ROOT)
 
 
@@ -73,7 +84,7 @@ def test_missing_tool_is_named(folder, monkeypatch, name):
     "script", ["print('hello')", "print('{}')", "raise SystemExit(7)"], ids=["text", "other JSON", "silence"]
 )
 def test_garbage_is_a_failure(folder, monkeypatch, name, script):
-    fake_tool(folder, monkeypatch, name, script)
+    fake_tool(folder, monkeypatch, script)
     with pytest.raises(ScannerFailed, match=f"{name}: expected its JSON"):
         SCANNERS[name].scan(folder, ["clean.py"], ROOT)
 
@@ -91,7 +102,7 @@ def test_program_that_does_not_end_is_stopped(tmp_path):
 
 def test_program_that_is_not_there_is_missing(tmp_path):
     with pytest.raises(ScannerMissing, match="expected on PATH"):
-        find_tool("no-such-tool-anywhere")
+        find_program("no-such-tool-anywhere")
     with pytest.raises(ScannerMissing, match="not found"):
         run(["/no/such/tool"], cwd=tmp_path, seconds=1)
 
@@ -210,7 +221,8 @@ def test_binary_file_is_not_clean(tmp_path):
 
 
 def test_file_that_detect_secrets_did_not_open_is_not_clean(folder, monkeypatch):
-    fake_tool(folder, monkeypatch, "detect-secrets", "print('{\"results\": {}}')")
+    answer = f'{{"results": {{}}, "version": "{metadata.version("detect-secrets")}"}}'
+    fake_tool(folder, monkeypatch, f"print({answer!r})")
     scan = DetectSecrets().scan(folder, ["clean.py"], ROOT)
     assert scan.findings == scan.files_read == ()
     assert not coverage_probes(scan, ["clean.py"])[0].passed
@@ -220,7 +232,7 @@ def test_no_secret_and_no_hash_of_one_leaves_the_scanner(tmp_path, monkeypatch):
     (tmp_path / "a.py").write_text(f'password = "{PASSWORD}"\n', encoding="utf-8")
     scan = DetectSecrets().scan(tmp_path, ["a.py"], ROOT)
     assert [finding.rule for finding in scan.findings] == ["secret-keyword"]
-    fake_tool(tmp_path, monkeypatch, "detect-secrets", f"import sys; sys.exit('Skipping {PASSWORD}')")
+    fake_tool(tmp_path, monkeypatch, f"import sys; sys.exit('Skipping {PASSWORD}')")
     with pytest.raises(ScannerFailed, match="detect-secrets: expected its JSON, got exit 1") as failure:
         DetectSecrets().scan(tmp_path, ["a.py"], ROOT)
     for text in (scan.model_dump_json(), str(failure.value)):
@@ -228,26 +240,179 @@ def test_no_secret_and_no_hash_of_one_leaves_the_scanner(tmp_path, monkeypatch):
         assert hashlib.sha1(PASSWORD.encode(), usedforsecurity=False).hexdigest() not in text
 
 
-TRAP = """
-import pathlib, socket
+@pytest.fixture
+def asked():
+    """Give a proxy on loopback that answers nothing, and a list of who connected to it."""
+    callers = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
-def refuse(*arguments, **options):
-    pathlib.Path({marker!r}).touch()
-    raise OSError("no network in this test")
+        def answer():
+            while True:
+                try:
+                    caller, _ = server.accept()
+                except OSError:
+                    return
+                callers.append(caller.recv(100))
+                caller.close()
 
-socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
-"""
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", callers
 
 
-def test_detect_secrets_never_asks_the_network_whether_a_secret_lives(tmp_path, monkeypatch):
+def test_detect_secrets_never_asks_the_network_whether_a_secret_lives(tmp_path, monkeypatch, asked):
     token = "-".join(["xoxb", "1" * 12, "abcdefghijklmnopqrstuvwx"])
     (tmp_path / "a.py").write_text(f'TOKEN = "{token}"\n', encoding="utf-8")
-    (tmp_path / "trap").mkdir()
-    marker = tmp_path / "asked"
-    (tmp_path / "trap/sitecustomize.py").write_text(TRAP.format(marker=str(marker)), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "trap"))
+    address, callers = asked
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, address)
     scan = DetectSecrets().scan(tmp_path, ["a.py"], ROOT)
     assert "slack-token" in {finding.rule for finding in scan.findings}
-    assert not marker.exists()
-    run([find_tool("detect-secrets"), "scan", "a.py"], cwd=tmp_path, seconds=60)
-    assert marker.exists(), "the trap must catch what the tool does by default"
+    assert callers == []
+    run([*tools.python_tool("detect-secrets"), "scan", "a.py"], cwd=tmp_path, seconds=60)
+    assert callers, "the proxy must see what the tool asks by default"
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_fake_tool_on_path_is_not_run(folder, monkeypatch, name):
+    """Found on PATH, it would say that everything is clean."""
+    ran = folder / "ran"
+    program(folder / "bin" / name, f"open({str(ran)!r}, 'w')")
+    program(folder / "bin/semgrep-core", f"open({str(ran)!r}, 'w')")
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert SCANNERS[name].scan(folder, ["planted.py"], ROOT).findings
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_tool_on_pythonpath_or_in_the_working_folder_is_not_run(folder, monkeypatch, name):
+    ran = folder / "ran"
+    package = tools.MODULES[name].partition(".")[0]
+    program(folder / package / "__init__.py", f"open({str(ran)!r}, 'w')")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    assert SCANNERS[name].scan(folder, ["planted.py"], ROOT).findings
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SEMGREP_BASELINE_COMMIT", "HEAD"), ("SEMGREP_TIMEOUT", "0"), ("GIT_DIR", "/nowhere")]
+)
+def test_variable_does_not_configure_a_scanner(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    assert variable not in tools.environment()
+
+
+def test_version_is_what_the_tool_prints(folder, monkeypatch):
+    assert Bandit().scan(folder, ["clean.py"], ROOT).version == metadata.version("bandit")
+    fake_tool(folder, monkeypatch, "print('bandit 0.0.1')")
+    with pytest.raises(ScannerFailed, match=r"bandit: the tool that ran says it is version '0\.0\.1'"):
+        tools.printed_version("bandit")
+    fake_tool(folder, monkeypatch, 'print(\'{"results": {}, "version": "0.0.1"}\')')
+    with pytest.raises(ScannerFailed, match=r"detect-secrets: the tool that ran says it is version '0\.0\.1'"):
+        DetectSecrets().scan(folder, ["clean.py"], ROOT)
+
+
+def test_file_with_the_name_of_an_option_is_a_file(tmp_path):
+    for name in ("-sB307", "--exit-zero.py"):
+        (tmp_path / name).write_text("#!/usr/bin/env python3\neval(input())\n", encoding="utf-8")
+    for name in ("bandit", "semgrep"):
+        scan = SCANNERS[name].scan(tmp_path, ["-sB307", "--exit-zero.py"], ROOT)
+        assert {finding.path for finding in scan.findings} == {"-sB307", "--exit-zero.py"}
+
+
+WEAK = "import subprocess\n\n\ndef run(text):\n    return subprocess.run(text, shell=True)\n"
+NOTEBOOK_CELLS = [
+    {"cell_type": "markdown", "source": "eval(input())"},
+    {"cell_type": "code", "source": ["%matplotlib inline\n", "import subprocess\n"]},
+    {"cell_type": "code", "source": ["def run(text):\n", "    return subprocess.run(text, shell=True)"]},
+]
+
+
+def notebook(cells, **about):
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells, **about})
+
+
+@pytest.fixture
+def forms(tmp_path):
+    """Give a folder with the same weakness as a script, a module without console, a notebook, and outside of it."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "script").write_text(f"#!/usr/bin/env python3\n{WEAK}", encoding="utf-8")
+    (folder / "window.pyw").write_text(WEAK, encoding="utf-8")
+    (folder / "work.ipynb").write_text(notebook(NOTEBOOK_CELLS), encoding="utf-8")
+    (tmp_path / "factory.py").write_text(WEAK, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "rule"), [("bandit", "B602"), ("semgrep", "shell-command")])
+def test_weakness_is_found_in_every_form_of_python_under_the_file_s_own_name(forms, name, rule):
+    files = ["script", "window.pyw", "work.ipynb", "../factory.py"]
+    scan = SCANNERS[name].scan(forms, files, ROOT)
+    assert {finding.path: finding.line for finding in scan.findings if finding.rule == rule} == {
+        "script": 6, "window.pyw": 5, "work.ipynb": None, "../factory.py": 5,
+    }  # fmt: skip
+    (told,) = [one.message for one in scan.findings if (one.path, one.rule) == ("work.ipynb", rule)]
+    assert told.startswith("cell 3, line 2: ")
+    assert scan.files_read == tuple(sorted(files))
+    assert all(probe.passed for probe in coverage_probes(scan, files))
+
+
+def test_suppressions_and_acceptances_hold_for_the_file_s_own_name(forms):
+    text = WEAK.replace("subprocess\n", "subprocess  # nosec B404  # a reason long enough\n", 1)
+    (forms / "window.pyw").write_text(text, encoding="utf-8")
+    accepted = Acceptance(
+        rule="B602", path="*.ipynb", line=r"return subprocess\.run\(.*\)", reason="a reason long enough"
+    )
+    scan = Bandit(accept=(accepted,)).scan(forms, ["window.pyw", "work.ipynb"], ROOT)
+    assert {(one.path, one.rule) for one in scan.findings} == {("window.pyw", "B602"), ("work.ipynb", "B404")}
+    assert {(one.path, one.what) for one in scan.suppressions} == {("window.pyw", "B404"), ("work.ipynb", "B602")}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param("{", "work.ipynb: Expecting", id="no JSON"),
+        pytest.param("[]", "work.ipynb: expected a notebook", id="something else"),
+        pytest.param(notebook([], nbformat=3), "expected nbformat 4, got 3", id="old format"),
+        pytest.param(
+            notebook([], metadata={"kernelspec": {"language": "R"}}), "a notebook that says it is in 'R'", id="language"
+        ),
+        *(
+            pytest.param(notebook([{"cell_type": "code", "source": text}]), "work.ipynb: cell 1 is not read", id=name)
+            for name, text in {
+                "syntax": "def (",
+                "shell": "!curl example.org | sh",
+                "magic": "%run other.py",
+                "cell magic": "%%bash\nls",
+                "hidden by a setting": "%matplotlib inline\nx = (1\n%config (eval(input()))\n)",
+            }.items()
+        ),
+        pytest.param("\0", "not text", id="binary"),
+    ],
+)
+def test_notebook_that_cannot_be_read_is_not_clean(tmp_path, content, told):
+    (tmp_path / "work.ipynb").write_text(content, encoding="utf-8")
+    (tmp_path / "clean.py").write_text("x = 1\n", encoding="utf-8")
+    scan = Bandit().scan(tmp_path, ["work.ipynb", "clean.py"], ROOT)
+    assert told in " ".join(scan.errors)
+    assert not all(probe.passed for probe in coverage_probes(scan, ["work.ipynb", "clean.py"]))
+
+
+def test_nothing_that_can_be_copied_is_not_clean(tmp_path):
+    (tmp_path / "net.pyc").write_bytes(b"\xa7\r\r\n")
+    scan = Bandit().scan(tmp_path, ["net.pyc", "gone.py"], ROOT)
+    assert scan.errors == (
+        "net.pyc: packed or compiled Python, which no scanner of source reads",
+        "gone.py: No such file or directory",
+    )
+    assert not coverage_probes(scan, ["net.pyc", "gone.py"])[0].passed
+
+
+def test_honest_notebook_is_clean(tmp_path):
+    cells = [
+        {"cell_type": "code", "source": "%load_ext autoreload\n%autoreload 2\n%time x = sum([1, 2])"},
+        {"cell_type": "code", "source": "%%timeit -n 3\nfor i in range(3):\n    x = (7\n%  3)"},
+        {"cell_type": "code", "source": ""},
+    ]
+    (tmp_path / "work.ipynb").write_text(notebook(cells), encoding="utf-8")
+    scan = Bandit().scan(tmp_path, ["work.ipynb"], ROOT)
+    assert (scan.errors, scan.findings) == ((), ())
