@@ -24,6 +24,7 @@ from audit.scanners.comments import suppressions
 from audit.scanners.interface import Acceptance, Scan
 
 ROOT = Path(__file__).parents[3]
+PYTHON = sys.executable
 pytestmark = pytest.mark.usefixtures("_children_go_unmeasured")
 SCANNERS = {"bandit": Bandit(), "semgrep": Semgrep(rules="policies/semgrep"), "detect-secrets": DetectSecrets()}
 PLANTS = ("vulnerable.py.txt", "secrets.py.txt")
@@ -42,7 +43,7 @@ def folder(tmp_path):
 def program(path, script):
     """Write a program."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
+    path.write_text(f"#!{PYTHON}\n{script}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 
