@@ -15,6 +15,7 @@ from audit.examine import Examined, control_name, control_result, refusals_are_d
 from audit.judge import compare
 from audit.loading import Samples
 from audit.measure import BLOCK
+from audit.memorised.examine import memorised
 from audit.outcome import Outcome, robust_accuracy
 from audit.probes import examine_target, label_leaking, stateless, untouched
 from audit.records import Evidence, Knowledge, Measurement, Probe, Status
@@ -51,6 +52,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
             *challenges.probes,
             untouched(target, outcome),
             stateless(outcome, *(found for _, found in challenges.outcomes)),
+            *memorised(target, session),
         ),
         control=control_result(control_name(control), requirement.bound, trial.measure_control),
     )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from audit import outcome
 from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
+from audit.memorised.examine import memorised
 from audit.outcome import Outcome
 from audit.records import Bound, ControlResult, Evidence, Finding, Measurement, Metric, Probe, Status
 from audit.requirements import (
@@ -49,8 +50,8 @@ def refusals_are_doubts(
 @refusals_are_doubts
 def performance(requirement: PerformanceRequirement, session: AuditSession) -> Examined:
     """Measure clean accuracy."""
-    laboratory, bound = session.laboratory, requirement.bound
-    measured = laboratory.clean(session.target(), session.samples(requirement.samples))
+    laboratory, bound, target = session.laboratory, requirement.bound, session.target()
+    measured = laboratory.clean(target, session.samples(requirement.samples))
     session.shown.append(Shown(f"{requirement.id} clean", session.target_name, measured))
     control = requirement.control
 
@@ -61,6 +62,7 @@ def performance(requirement: PerformanceRequirement, session: AuditSession) -> E
 
     evidence = Evidence(
         measurement=outcome.accuracy(measured, bound),
+        probes=memorised(target, session),
         control=control_result(control_name(control), bound, measure_control),
     )
     return evidence, measured

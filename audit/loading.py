@@ -78,6 +78,13 @@ class Dataset:
     source: Any
     files: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def unjudged(self) -> Samples | None:
+        """Return data to fit a network on: ``fitting``, else as many of the training split; None without either."""
+        if self.fitting is not None or self.training is None:
+            return self.fitting
+        return self.training.subset(MOST_HELD_OUT)
+
 
 def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
     """Import ``package.module:function`` or ``path/to/file.py:function``, the path relative to ``root``.

@@ -52,6 +52,22 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, only_first + only_second, 0.5, alternative="greater").pvalue)
 
 
+def fisher(first: int, of_first: int, second: int, of_second: int) -> float:
+    """Return the one-sided exact p-value that something happens more often in the first of two samples.
+
+    Args:
+        first: of how many of the first sample it happened.
+        of_first: size of the first sample.
+        second: likewise.
+        of_second: likewise.
+
+    Source: Fisher 1935, The Design of Experiments, section 21.1; the tail of a hypergeometric distribution.
+    """
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.sf(first - 1, of_first + of_second, first + second, of_first))
+
+
 def distances(x: Tensor, moved: Tensor, norm: Norm) -> Tensor:
     """Return the (N,) distances between two (N, ...) float tensors."""
     delta = (moved - x).flatten(1)

@@ -25,7 +25,7 @@ from audit.poisoning.detectors import Detection, detected
 from audit.poisoning.plan import Poisoning
 from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
-from audit.records import Profile
+from audit.records import Probe, Profile
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
 from audit.target import TorchTarget, wrap_network
 from audit.trainer import Origin, Trainer, Weights, pinned
@@ -54,9 +54,10 @@ class AuditSession:
     """Holds what the requirements of one run share.
 
     ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``shown``
-    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data. ``beside`` has
-    the processes that examine requirements beside this one, ``seconds_beside`` how long each of those took; of
-    ``to_start_beside`` they start with the first requirement that takes longer than the ones examined at once.
+    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data; ``memorised`` has
+    the probes of whether a target knows the judged images, by its name. ``beside`` has the processes that examine
+    requirements beside this one, ``seconds_beside`` how long each of those took; of ``to_start_beside`` they start with
+    the first requirement that takes longer than the ones examined at once.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class AuditSession:
     beside: dict[str, Ahead] = field(default_factory=dict)
     seconds_beside: dict[str, float] = field(default_factory=dict)
     poisonings: list[dict[str, Any]] = field(default_factory=list)
+    memorised: dict[str, tuple[Probe, ...]] = field(default_factory=dict)
     lasting: Lasting = field(default_factory=Lasting)
     trainer: Trainer = field(init=False)
 
@@ -264,7 +266,7 @@ class AuditSession:
             network: nn.Module = Constant(classes)
         else:
             self.announce("control: fitting a small undefended network on data that are not judged")
-            network = fit_undefended(self.dataset.fitting, classes, device)
+            network = fit_undefended(self.dataset.unjudged, classes, device)
         return self._wrapped(name, network)
 
     def _backdoored(self, name: str, trigger: Trigger) -> TorchTarget:

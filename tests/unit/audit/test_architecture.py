@@ -24,6 +24,10 @@ ROOMS = (
         "programs",
         "references",
         "files",
+        "memorised",
+        "memorised.changes",
+        "memorised.copies",
+        "memorised.tensors",
         "lasting",
         "yaml_files",
         "terms",
@@ -86,6 +90,7 @@ ROOMS = (
     ("poisoning.references", "policy", "serving.bench", "waivers"),
     ("since_base",),
     ("drawn", "choose", "session", "trainer", "collector", "report", "challenge"),
+    ("memorised.examine",),
     ("settings", "scope"),
     ("options", "examine", "scenarios", "terminal", "dependencies.bom"),
     (
