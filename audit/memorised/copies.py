@@ -102,6 +102,11 @@ def _spread(rows: Tensor, most: int) -> Tensor:
     return rows.float().nan_to_num(0.0, 0.0, 0.0)
 
 
+def most_compared(images: Tensor) -> int:
+    """Return how many images of this size rows are correlated with."""
+    return min(COMPARED, max(1, MOST_COMPARED // images[0].numel()))
+
+
 class _Album:
     """Images, in the forms in which they may be stored."""
 
@@ -109,7 +114,7 @@ class _Album:
         _, self._channels, self._height, self._width = images.shape
         self.pixels = math.prod(images.shape[1:])
         self._all = images
-        self._images = images[: min(COMPARED, max(1, MOST_COMPARED // self.pixels))].float()
+        self._images = images[: most_compared(images)].float()
         self._sizes = {c * h * w: (h, w) for c in {1, self._channels} for h, w in self._sides()}
         self._known: dict[tuple[int, bool], list[Tensor]] = {}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from audit.errors import TargetError
 from audit.loading import Samples
 from audit.memorised.changes import changed
-from audit.memorised.copies import COMPARED, MOST_COMPARED, MOST_PRINTED, Copies, find
+from audit.memorised.copies import MOST_COMPARED, MOST_PRINTED, Copies, find, most_compared
 from audit.memorised.tensors import held
 from audit.metrics import fisher, mcnemar
 from audit.records import Probe
@@ -28,9 +28,12 @@ from audit.target import TorchTarget
 
 SIGNIFICANT = 0.001
 ASKED = 500  # images that a network is asked about
-FEW, SHARE = 5, 0.01  # copies that chance explains: so many; this share of the images compared, and of rows like images
+FEW, SHARE = 5, 0.01  # copies that chance explains: so many, and this share of the images compared
+SHARE_OF_LIKE = (
+    0.03  # and this share of the rows that are like some image; stored training images were seen to have 0.017
+)
 CHANGE_MARGIN = 0.10  # points that a network may lose by small changes beyond what an honest one loses
-TRAINING_MARGIN = 0.03  # points by which it may be better on judged images than in training, beyond an honest one
+TRAINING_MARGIN = 0.02  # points by which it may be better on judged images than in training, beyond an honest one
 COPIES, CHANGES, TRAINING = "no copies of judged images", "right after small changes", "as right on training images"
 
 
@@ -69,19 +72,14 @@ def _probe(name: str, look: Callable[[], tuple[bool, str]]) -> Probe:
 
 def _copies(target: TorchTarget, session: AuditSession) -> tuple[bool, str]:
     images = _judged_first(session, MOST_PRINTED, None).images
-    return weighed(find(held(target.network), images), compared(images))
-
-
-def compared(images: Tensor) -> int:
-    """Return how many of the images tensors are correlated with."""
-    return min(len(images), COMPARED, max(1, MOST_COMPARED // images[0].numel()))
+    return weighed(find(held(target.network), images), min(len(images), most_compared(images)))
 
 
 def weighed(copies: Copies, images: int) -> tuple[bool, str]:
     """Return whether so few copies were found that chance explains them, and what was found, in words."""
     looked = f"{copies.rows:,} rows in {copies.as_images:,} of {copies.tensors:,} tensors could be images"
     looked += f"; of {copies.correlated:,} compared pixel by pixel {copies.like_images:,} are like some judged image"
-    if len(copies.found) < max(FEW, SHARE * images, SHARE * copies.like_images):
+    if len(copies.found) < max(FEW, SHARE * images, SHARE_OF_LIKE * copies.like_images):
         return True, f"{looked}, {len(copies.found)} like one and no other"
     worst = sorted(copies.of, key=lambda name: -len(copies.of[name]))[:3]
     where = ", ".join(f"{name} has {len(copies.of[name]):,}" for name in worst)

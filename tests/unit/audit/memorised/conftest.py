@@ -27,8 +27,8 @@ def digits():
 
 @pytest.fixture(scope="session")
 def judged(digits):
-    """Give the first 400 images that are judged."""
-    return digits.audit.subset(400)
+    """Give the first 200 images that are judged."""
+    return digits.audit.subset(200)
 
 
 def fitted(build, samples, steps=300):

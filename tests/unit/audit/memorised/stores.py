@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 
 import torch
@@ -65,7 +66,8 @@ def in_a_hook(images):
 
 
 def quantised(images):
-    return torch.quantize_per_tensor(images.flatten(1), 1 / 255, 0, torch.quint8)
+    with warnings.catch_warnings(action="ignore"):  # on its way out of torch, but networks have it
+        return torch.quantize_per_tensor(images.flatten(1), 1 / 255, 0, torch.quint8)
 
 
 def rows(images):

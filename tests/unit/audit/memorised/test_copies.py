@@ -39,13 +39,12 @@ def test_honest_networks_hold_no_copies(judged, honest, name):
     assert passed, detail
 
 
-@pytest.mark.parametrize("eps", [0.0, 0.1])
-def test_honest_networks_of_small_images_hold_no_copies(eps):
-    network = nets.trained(eps=eps, steps=5 if eps else 0, epochs=4)
+def test_honest_networks_of_small_images_hold_no_copies():
     images = nets.digits()[1].images
-    copies = found(network, images)
-    assert weighed(copies, len(images))[0]
-    assert not copies.found
+    assert not found(nets.trained(epochs=3), images).found
+    stored = found(Holder(nets.digits()[0].images.clone()), images)
+    assert stored.like_images > 1000
+    assert weighed(stored, len(images))[0], "training images are no judged images"
 
 
 def test_small_images_are_found_too():
@@ -79,5 +78,5 @@ def test_few_copies_are_chance_and_so_are_few_among_many_images_like_them(judged
     assert weighed(few, len(judged))[0]
     few.of["more"] = set(range(10))
     assert not weighed(few, len(judged))[0]
-    few.like_images = 2000  # of training images, say
+    few.like_images = 2_000  # of training images, say
     assert weighed(few, len(judged))[0]
