@@ -97,7 +97,8 @@ def _answer(options: argparse.Namespace) -> str:
     if options.verb == "pin-references":
         return _pin_references(options.policy)
     if options.verb == "advisories":
-        return f"{advisories.make(options.dump, options.folder, options.taken, options.source).text}\n"
+        made = advisories.make(options.dump, options.folder, options.taken, options.source)
+        return f"{made.text}\nsnapshot_sha256: {made.head.sha256}\n"
     policy = _policy(options.policy)
     if options.verb == "list":
         return "".join(f"{_line(requirement)}\n" for requirement in policy.requirements)

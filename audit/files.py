@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one, the new one or none, and one writer at a time."""
+"""Writing files so that a reader sees the old one, the new one or none, and one writer at a time; and the cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the git-ignored folder of what can be made again: ``$MODEL_AUDIT_CACHE``, else ``.cache`` of the root."""
+    return Path(os.environ.get(CACHE_VARIABLE) or root / ".cache")
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:

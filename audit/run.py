@@ -24,6 +24,7 @@ from audit.devices import choose_device
 from audit.durations import Durations
 from audit.errors import PolicyError
 from audit.exhibits import Scenario
+from audit.files import cache_folder
 from audit.fresh import FreshProcesses
 from audit.judge import judge
 from audit.measure import Laboratory
@@ -41,7 +42,6 @@ from audit.waivers import check_advisory_waivers, load_waivers
 from audit.workers import Workers, settle
 
 WAIVERS = "policies/waivers.yaml"
-CACHE_VARIABLE = "MODEL_AUDIT_CACHE"
 SHOWN_FINDINGS = 100
 NOT_FRESH = "no processes can be forked here: what counts was said by the process that attacked, not by a fresh one"
 WHOLE_RUN = "whole run"
@@ -79,7 +79,7 @@ class AuditRun:
         self.requirements = tuple(one for one in policy.requirements if not settings.only or one.id in settings.only)
         self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
-        cache = Path(os.environ.get(CACHE_VARIABLE) or root / ".cache")
+        cache = cache_folder(root)
         self.store = Store(cache / "results", machine_secret(cache))
         target = settings.target or policy.target
         kind = f"{self.choice.name}, {target}, {settings.profile}, {self.device}"

@@ -51,23 +51,26 @@ class Head(Record):
 class Snapshot:
     """A folder of advisories that was read and found whole.
 
-    ``newest`` is the day of the last change to any record: much before ``taken`` it says that the dump was an old one.
+    ``newest`` is the day of the last change to any record, and the age counts from there: when it was taken is what its
+    maker says, and an old dump may be taken today. ``by_name`` has the ``records`` in force, those that were not
+    withdrawn, by package.
     """
 
     head: Head
     newest: date
+    records: int
     by_name: Mapping[str, tuple[Advisory, ...]]
 
     def age(self, today: date | None = None) -> int:
-        """Return how many days ago it was taken, in UTC; negative for a day to come."""
-        return ((today or datetime.now(UTC).date()) - self.head.taken).days
+        """Return how many days ago its newest record was changed, in UTC; negative for a day to come."""
+        return ((today or datetime.now(UTC).date()) - self.newest).days
 
     @property
     def text(self) -> str:
         """Return what a reader needs to know of it, in one line."""
         return (
             f"snapshot of {self.head.taken}, {self.head.records:,} records, the newest of {self.newest}, "
-            f"from {self.head.source}"
+            f"{self.records:,} in force about {len(self.by_name):,} packages, from {self.head.source}"
         )
 
     def query(self, name: str, version: str) -> list[dict[str, Any]]:
@@ -216,18 +219,20 @@ def _parsed(content: bytes, name: str, where: Path) -> Advisory:
 
 def _snapshot(head: Head, advisories: Iterable[Advisory], where: Path) -> Snapshot:
     by_name: dict[str, list[Advisory]] = {}
-    newest = date.min
+    newest, records = date.min, 0
     for one in advisories:
         newest = max(newest, _day(one, where))
-        for name in one.names:
+        names = one.names if one.withdrawn is None else ()
+        records += bool(names)
+        for name in names:
             by_name.setdefault(name, []).append(one)
     if not by_name:
-        raise DataError(f"{where}: expected records about {ECOSYSTEM} packages (got none of {head.records})")
+        raise DataError(f"{where}: expected records in force about {ECOSYSTEM} packages (got none of {head.records})")
     if newest > head.taken:
         raise DataError(
             f"{where}: taken: expected no day before that of the newest record, {newest} (got {head.taken})"
         )
-    return Snapshot(head, newest, {name: tuple(found) for name, found in by_name.items()})
+    return Snapshot(head, newest, records, {name: tuple(found) for name, found in by_name.items()})
 
 
 def _day(advisory: Advisory, where: Path) -> date:

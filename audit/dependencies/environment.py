@@ -1,9 +1,12 @@
-"""The distributions that this interpreter sees, by canonical name. Reads metadata, imports nothing."""
+"""The distributions that this interpreter sees, by canonical name, and the places where it looks. Imports nothing."""
 
 from __future__ import annotations
 
 import json
+import site
 import sys
+import sysconfig
+from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -24,6 +27,55 @@ class Installed(Record):
     name: str
     version: str | None
     source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where an interpreter looks for code, by who answers for it; all resolved but ``search``.
+
+    ``prefix`` is the environment, ``site`` its folders of installed packages, ``library`` those of the standard library
+    (the interpreter's own, which no RECORD lists and this audit does not judge), ``checkout`` the repository that is
+    audited, and ``search`` what the interpreter searches, in order, as it stands.
+    """
+
+    prefix: Path
+    site: tuple[Path, ...]
+    library: tuple[Path, ...]
+    checkout: Path
+    search: tuple[str, ...]
+
+    @classmethod
+    def here(cls, checkout: Path) -> Places:
+        """Return those of the running interpreter."""
+        prefix, paths = Path(sys.prefix).resolve(), sysconfig.get_paths()
+        packages = [paths["purelib"], paths["platlib"], *site.getsitepackages([sys.prefix])]
+        sites = dict.fromkeys(Path(one).resolve() for one in packages if Path(one).is_dir())
+        standard, major, minor = Path(paths["stdlib"]), *sys.version_info[:2]
+        library = [standard, standard.parent / f"python{major}{minor}.zip", standard / "lib-dynload"]
+        if native := sysconfig.get_config_var("DESTSHARED"):
+            library.append(Path(native))
+        return cls(
+            prefix,
+            tuple(one for one in sites if one != prefix),
+            tuple(dict.fromkeys(one.resolve() for one in library)),
+            checkout.resolve(),
+            tuple(sys.path),
+        )
+
+    def told(self, path: str) -> str:
+        """Return what a report may say of a path: where it lies in the environment or the checkout, else its name."""
+        resolved = Path(path) if Path(path).is_absolute() else Path.cwd() / path
+        for folder in (*self.site, self.prefix, self.checkout):
+            if resolved.is_relative_to(folder):
+                name = folder.name if folder in self.site else "checkout" if folder == self.checkout else "environment"
+                return str(Path(name) / resolved.relative_to(folder))
+        return f".../{resolved.name}"
+
+
+def located(places: tuple[str, ...]) -> tuple[tuple[str, Installed], ...]:
+    """Return every distribution in some folders, with the folder that it was found in, each folder once."""
+    folders = dict.fromkeys(str(Path(place or ".").resolve()) for place in places)
+    return tuple((folder, _read(one)) for folder in folders for one in distributions(path=[folder]))
 
 
 def installed() -> tuple[Installed, ...]:

@@ -1,4 +1,7 @@
-"""DEP-002: what is installed is what a hash-locked requirements file says, name for name and version for version."""
+"""DEP-002: what is installed is what a hash-locked requirements file says, name for name and version for version.
+
+And byte for byte what the distributions recorded, with nothing beside or before it (installation.py, startup.py).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,22 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from audit.dependencies.environment import Installed, installed
+from audit.dependencies import planted
+from audit.dependencies.difference import Difference, Inspected
+from audit.dependencies.environment import Installed, Places, installed
+from audit.dependencies.installation import inspect
+from audit.dependencies.startup import Process
 from audit.examine import control_result, count
-from audit.records import Evidence, Finding, Measurement, Severity, Suppression
+from audit.files import cache_folder
+from audit.records import Evidence, Measurement, Suppression
+from audit.repository import tracked_files
 from audit.requirements import LockRequirement
 
 if TYPE_CHECKING:
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 
 HASH = re.compile(r"\s--hash=(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})(?=\s|$)")
 NOWHERE = "no-such-package-in-any-lock"  # what the tampered copy has too many
-EXCUSABLE = ("extra", "direct source")
+EXCUSABLE = ("extra", "direct source", "shadowed", "hidden module")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +45,6 @@ class Entry:
     version: str
     hashed: bool
     wanted: bool  # its marker holds for this interpreter
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One way in which an environment is not what a lock says."""
-
-    rule: str
-    package: str
-    message: str
-    line: int | None = None
-
-    def finding(self, lock: str) -> Finding:
-        """Return it as a finding in a lock."""
-        severity = Severity.MEDIUM if self.rule == "missing" else Severity.HIGH
-        return Finding(tool="lock", rule=self.rule, severity=severity, path=lock, line=self.line, message=self.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +99,20 @@ def lock(requirement: LockRequirement, session: AuditSession) -> Evidence:
         locks = {name: parse((session.root / name).read_text(encoding="utf-8")) for name in requirement.locks}
     except (OSError, UnicodeDecodeError) as error:
         return Evidence(doubt=f"a lock cannot be read: {error}")
-    return evidence_in(requirement, locks, installed())
+    places = Places.here(session.root)
+    process = Process.here(lambda folder: tracked_files(session.root, folder))
+    memory = cache_folder(session.root) / f"installed-{sha256(str(places.prefix).encode()).hexdigest()[:16]}.json"
+    return evidence_in(requirement, locks, installed(), inspect(places, process, requirement.unowned, memory))
 
 
-def evidence_in(requirement: LockRequirement, locks: Mapping[str, Lock], environment: Sequence[Installed]) -> Evidence:
-    """Return the evidence in a comparison of an environment with locks."""
+def evidence_in(
+    requirement: LockRequirement, locks: Mapping[str, Lock], environment: Sequence[Installed], inspected: Inspected
+) -> Evidence:
+    """Return the evidence in a comparison of an environment with locks, and in the inspection of its files."""
     floors = {str(canonicalize_name(name)): floor for name, floor in requirement.at_least.items()}
     standing, excused = {}, {}
     for name, one in locks.items():
-        found = compare(one, environment, floors)
+        found = [*compare(one, environment, floors), *inspected.differences]
         excused[name] = [each for each in found if each.rule in EXCUSABLE and each.package in requirement.excepted]
         standing[name] = [each for each in found if each not in excused[name]]
     nearest = min(standing, key=lambda name: len(standing[name]))
@@ -120,12 +120,16 @@ def evidence_in(requirement: LockRequirement, locks: Mapping[str, Lock], environ
     return Evidence(
         measurement=count(findings, max(1, len(environment)), lock=nearest, packages=len(environment)),
         findings=findings,
+        doubt="; ".join(inspected.doubts) or None,
         control=control_result(
             f"a tampered copy of {nearest}", requirement.bound, lambda: _tampered(locks[nearest], environment, nearest)
         ),
-        suppressions=tuple(
-            Suppression(tool="lock", what=one.rule, path=one.package, reason=requirement.excepted[one.package])
-            for one in excused[nearest]
+        suppressions=(
+            *(
+                Suppression(tool="lock", what=one.rule, path=one.package, reason=requirement.excepted[one.package])
+                for one in excused[nearest]
+            ),
+            *inspected.accepted,
         ),
         tables={
             "lock": {
@@ -135,6 +139,7 @@ def evidence_in(requirement: LockRequirement, locks: Mapping[str, Lock], environ
                 "python": platform.python_version(),
                 "differences": {name: len(found) for name, found in standing.items()},
                 "floors": [_floor_row(name, floor, environment) for name, floor in floors.items()],
+                **inspected.shown,
             }
         },
     )
@@ -226,7 +231,7 @@ def _floor_row(name: str, floor: str, environment: Sequence[Installed]) -> dict[
 
 
 def _tampered(lock: Lock, environment: Sequence[Installed], name: str) -> Measurement:
-    """Return what a comparison with a tampered copy of the lock finds.
+    """Return what a comparison with a tampered copy of the lock finds, and an inspection of a tampered environment.
 
     Raises:
         ValueError: something that was changed was not found, or the environment has too little in common with the lock.
@@ -257,4 +262,5 @@ def _tampered(lock: Lock, environment: Sequence[Installed], name: str) -> Measur
     for each in expected:
         if each not in {(one.rule, one.package) for one in found}:
             raise ValueError(f"{each[0]}: the tampered copy has it at {each[1]}, and it was not found")
+    found += planted.found()
     return count([one.finding(name) for one in found], len(found), rules=sorted({one.rule for one in found}))

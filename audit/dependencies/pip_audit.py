@@ -17,7 +17,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, canonicalize_version
 
 from audit.dependencies.advisories import Snapshot
 from audit.dependencies.environment import installed
@@ -193,9 +193,10 @@ def _unanswered(done: Finished) -> ScannerMissing | ScannerFailed:
 
 
 def _unmentioned(scan: DependencyScan) -> Iterator[Skipped]:
-    mentioned = [*(one.package for one in scan.audited), *(one.package for one in scan.skipped)]
-    known = {canonicalize_name(name) for name in mentioned}
+    """Yield what is installed and was neither audited nor skipped: of versions under one name, each hidden one too."""
+    audited = {(canonicalize_name(one.package), canonicalize_version(one.version)) for one in scan.audited}
+    skipped = {canonicalize_name(one.package) for one in scan.skipped}
     for one in installed():
-        if one.name not in known:
+        if one.name not in skipped and (one.name, canonicalize_version(one.version or "")) not in audited:
             reason = "installed, but not in pip-audit's report"
             yield Skipped(package=one.name, version=one.version, reason=reason)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
@@ -36,7 +37,7 @@ def advisories(requirement: AdvisoriesRequirement, session: AuditSession) -> Evi
             return Evidence(doubt=str(error))
         evidence = evidence_in(requirement, scan, service, lambda pins: pip_audit.audit_pins(service, pins))
     if snapshot is not None:
-        evidence = evidence.model_copy(update={"probes": (_age(requirement, snapshot),)})
+        evidence = evidence.model_copy(update={"probes": tuple(_beliefs(requirement, snapshot))})
     session.notes += [f"{requirement.id}: {line}" for line in evidence.tables["waivers_out_of_use"]]
     return evidence
 
@@ -147,14 +148,34 @@ def _canaries(requirement: AdvisoriesRequirement, ask: Ask) -> Measurement:
     return count([one.finding for one in found], len(canaries), rules=sorted({one.id for one in found}))
 
 
-def _age(requirement: AdvisoriesRequirement, snapshot: Snapshot) -> Probe:
-    age, most = snapshot.age(), requirement.max_age_days
-    told = "of a day to come" if age < 0 else f"{age} days old"
-    return Probe(
+def _beliefs(requirement: AdvisoriesRequirement, snapshot: Snapshot) -> Iterator[Probe]:
+    """Yield what must hold of a snapshot before its silence is believed.
+
+    The canaries say that famous advisories are in it; a snapshot of nothing else knows them too. That it is recent, and
+    has the size of a whole dump, they do not say, nor that it is the one that somebody reviewed: only a pin does.
+    """
+    age, most, taken = snapshot.age(), requirement.max_age_days, snapshot.head.taken
+    to_come = max(taken, snapshot.newest) > datetime.now(UTC).date()
+    told = "one is of a day to come" if to_come else f"it is {age} days old"
+    yield Probe(
         name="the advisories are recent",
-        passed=0 <= age <= most,
-        detail=f"the snapshot was taken on {snapshot.head.taken} and is {told}; at most {most} days are allowed",
+        passed=not to_come and age <= most,
+        detail=f"the newest record is of {snapshot.newest}, taken was the snapshot on {taken}: {told}; at most {most} "
+        "days are allowed",
     )
+    records, packages = snapshot.records, len(snapshot.by_name)
+    yield Probe(
+        name="the advisories are a whole dump",
+        passed=records >= requirement.min_records and packages >= requirement.min_packages,
+        detail=f"{records:,} records in force about {packages:,} packages; at least {requirement.min_records:,} about "
+        f"{requirement.min_packages:,} are required",
+    )
+    if requirement.snapshot_sha256 is not None:
+        yield Probe(
+            name="the snapshot is the pinned one",
+            passed=snapshot.head.sha256 == requirement.snapshot_sha256,
+            detail=f"expected SHA-256 {requirement.snapshot_sha256} (got {snapshot.head.sha256})",
+        )
 
 
 def _explained(one: Skipped, excepted: dict[str, str]) -> dict[str, Any]:

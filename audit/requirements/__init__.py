@@ -28,6 +28,7 @@ from audit.requirements.dependency import (
     DependencyRequirement,
     LockRequirement,
     PackageException,
+    UnownedFile,
 )
 from audit.requirements.families import (
     AnyAttack,
@@ -109,6 +110,7 @@ __all__ = [
     "TrainingDataRequirement",
     "TriggerRequirement",
     "Turn",
+    "UnownedFile",
     "WeakServerControl",
     "check_budget",
 ]

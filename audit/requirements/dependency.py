@@ -9,11 +9,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field
 
-from audit.records import Family, Metric, Record
+from audit.records import Family, Metric, Record, Sha256
 from audit.requirements.base import BaseRequirement, GeneralThreat, Turn
 from audit.scanners.interface import Reason
 
 NEVER_EXCEPTED = ("torch", "torchvision")  # what loads and runs the model
+# the OSV dump of PyPI has over 15,000 records, most of them about one package each; a part of it, or a shell, has fewer
+FEWEST_RECORDS, FEWEST_PACKAGES = 10_000, 5_000
 
 
 def _version(text: str) -> str:
@@ -52,6 +54,17 @@ class AdvisoryWaiver(Record):
     expires: date
 
 
+class UnownedFile(Record):
+    """A file among the installed packages that no distribution owns, accepted byte for byte, and why.
+
+    ``path`` is relative to the folder of installed packages.
+    """
+
+    path: Annotated[str, Field(pattern=r"^[^/\\]+(/[^/\\]+)*$")]
+    sha256: Sha256
+    reason: Reason
+
+
 class Canary(Record):
     """A version of a package with a well-known advisory, by which the service must know it."""
 
@@ -69,7 +82,8 @@ class CanaryControl(Record):
 class LockControl(Record):
     """A tampered copy of the lock: an entry less, one more, another version, one without hashes, a floor too high.
 
-    Each of them must be found, and named.
+    And a small environment of the audit's own, tampered with: a byte changed, a file lost, files and metadata added,
+    others put before it. Each of them must be found, and named.
     """
 
     tamper: Literal["lock"]
@@ -93,11 +107,16 @@ class _DependencyRequirement(BaseRequirement):
 class AdvisoriesRequirement(_DependencyRequirement):
     """Known vulnerabilities in the installed environment, every third-party package really looked up.
 
-    A snapshot of advisories that is older than ``max_age_days`` is not believed when it finds nothing.
+    A snapshot of advisories is not believed when it finds nothing if its newest record is older than ``max_age_days``,
+    if it has fewer than ``min_records`` records in force or these are about fewer than ``min_packages`` packages, or if
+    it is not the one with the digest ``snapshot_sha256``, where that is given.
     """
 
     check: Literal["advisories"]
     max_age_days: Annotated[int, Field(ge=0, le=366)] = 14
+    min_records: Annotated[int, Field(ge=1)] = FEWEST_RECORDS
+    min_packages: Annotated[int, Field(ge=1)] = FEWEST_PACKAGES
+    snapshot_sha256: Sha256 | None = None
     waive: tuple[AdvisoryWaiver, ...] = ()
     control: CanaryControl
 
@@ -106,12 +125,14 @@ class LockRequirement(_DependencyRequirement):
     """The installed environment is that of one of ``locks``, name for name and version for version, and no more.
 
     The locks are requirements files with hashes. ``at_least`` names the lowest version of a package that may be
-    installed, whatever a lock says; the package must be there.
+    installed, whatever a lock says; the package must be there. Every installed file is the one that its distribution
+    recorded, and has an owner; ``unowned`` accepts others by their digest.
     """
 
     check: Literal["lock"]
     locks: Annotated[tuple[str, ...], Field(min_length=1)]
     at_least: dict[PackageName, PackageVersion] = Field(default_factory=dict)
+    unowned: tuple[UnownedFile, ...] = ()
     control: LockControl
 
     @property

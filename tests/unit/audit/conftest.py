@@ -109,6 +109,8 @@ def toy_policy():
                 "dependency",
                 count,
                 check="advisories",
+                min_records=1,
+                min_packages=1,
                 control={"canaries": [{"package": "requests", "version": "2.19.1", "advisory": "CVE-2018-18074"}]},
                 if_not_run="report",
             ),

@@ -14,6 +14,7 @@ import pytest
 from audit.dependencies import advisories, pip_audit
 
 TODAY = datetime.now(UTC).date()
+LONG_AGO = "2025-01-02T03:04:05.678901Z"
 
 
 def record(name="requests", id="PYSEC-2018-28", events=({"introduced": "0"}, {"fixed": "2.20.0"}), **changes):
@@ -29,7 +30,7 @@ def record(name="requests", id="PYSEC-2018-28", events=({"introduced": "0"}, {"f
     return {
         "schema_version": "1.7.0",
         "id": id,
-        "modified": "2025-01-02T03:04:05.678901Z",
+        "modified": LONG_AGO,
         "published": "2018-10-09T17:29:00Z",
         "aliases": ["CVE-2018-18074"],
         "summary": "A summary.",
@@ -60,11 +61,13 @@ def _tools_go_unmeasured(_children_go_unmeasured):
 
 @pytest.fixture
 def make_snapshot(tmp_path):
-    """Give a function that makes a snapshot folder of records, taken some days ago."""
+    """Give a function that makes a snapshot folder of records, taken some days ago, when the first was changed."""
 
     def make(*records, age=1, name="snapshot"):
-        dump = write_dump(tmp_path / f"{name}.zip", records or KNOWN)
         taken = TODAY - timedelta(days=age)
+        first, *others = records or KNOWN
+        changed = {"modified": f"{min(taken, TODAY)}T00:00:00Z"} if first["modified"] == LONG_AGO else {}
+        dump = write_dump(tmp_path / f"{name}.zip", [first | changed, *others])
         if age >= 0:
             advisories.make(dump, tmp_path / name, taken, "a stand-in")
             return tmp_path / name

@@ -12,14 +12,15 @@ import pytest
 from audit import cli
 from audit.dependencies import advisories
 from audit.errors import DataError
-from tests.unit.audit.dependencies.conftest import TODAY, record, redate, write_dump
+from tests.unit.audit.dependencies.conftest import TODAY, TORCH, record, redate, write_dump
 
 
 def test_snapshot_is_read_as_it_was_made(make_snapshot):
     snapshot = advisories.read(make_snapshot())
     assert (snapshot.head.records, snapshot.head.taken, snapshot.age()) == (2, TODAY - timedelta(days=1), 1)
-    assert snapshot.newest == date(2025, 1, 2)
-    assert "2 records, the newest of 2025-01-02, from a stand-in" in snapshot.text
+    assert snapshot.newest == TODAY - timedelta(days=1)
+    told = f"2 records, the newest of {snapshot.newest}, 2 in force about 2 packages, from a stand-in"
+    assert told in snapshot.text
     (found,) = snapshot.query("Requests", "2.19.1")
     assert (found["id"], found["aliases"]) == ("PYSEC-2018-28", ["CVE-2018-18074"])
     assert snapshot.query("requests", "2.20.0") == snapshot.query("nothing-known", "1") == []
@@ -93,7 +94,7 @@ def before_its_newest_record(folder):
         (head_of_another_kind, r"snapshot\.json: schema_version: Input should be 1 \(got 2\)"),
         (head_that_is_no_json, r"snapshot\.json: .*Invalid JSON"),
         (no_head, r"expected the head of a snapshot \(got No such file or directory\).*python -m audit advisories"),
-        (before_its_newest_record, r"expected no day before that of the newest record, 2025-01-02 \(got 2024-01-01\)"),
+        (before_its_newest_record, r"no day before that of the newest record, \d{4}-\d\d-\d\d \(got 2024-01-01\)"),
     ],
 )
 def test_damaged_snapshot_is_an_error(make_snapshot, damage, message):
@@ -141,7 +142,9 @@ OF_NPM = OURS.replace('"PyPI"', '"npm"')
         pytest.param(member("a.json", "hello"), "'a.json': expected an OSV record: .*Invalid JSON", id="no JSON"),
         pytest.param(member("../PYSEC-2018-28.json", OURS), r"expected the record '\.\./PYSEC", id="another name"),
         pytest.param(
-            member("PYSEC-2018-28.json", OF_NPM), "expected records about PyPI packages", id="another ecosystem"
+            member("PYSEC-2018-28.json", OF_NPM),
+            "expected records in force about PyPI packages",
+            id="another ecosystem",
         ),
         pytest.param(lambda path: write_dump(path, []), "got an empty archive", id="empty"),
         pytest.param(twice, "every record once", id="a record twice"),
@@ -189,17 +192,26 @@ def test_folder_that_exists_and_day_to_come_are_refused(make_snapshot, tmp_path)
         advisories.make(folder.with_suffix(".zip"), tmp_path / "other", TODAY + timedelta(days=1), "a stand-in")
 
 
-def test_age_counts_days_in_utc(make_snapshot):
-    snapshot = advisories.read(make_snapshot())
-    assert snapshot.age(snapshot.head.taken + timedelta(days=15)) == 15
-    assert snapshot.age(snapshot.head.taken - timedelta(days=2)) == -2
+def test_age_is_that_of_the_newest_record_in_days_of_utc(make_snapshot):
+    snapshot = advisories.read(make_snapshot(record(modified="2018-10-09T23:30:00-01:00")))
+    assert (snapshot.newest, snapshot.head.taken) == (date(2018, 10, 10), TODAY - timedelta(days=1))
+    assert snapshot.age(date(2018, 10, 25)) == 15
+    assert snapshot.age(date(2018, 10, 8)) == -2
+
+
+def test_withdrawn_records_are_not_in_force(make_snapshot):
+    snapshot = advisories.read(make_snapshot(record(), {**TORCH, "withdrawn": "2025-02-01T00:00:00Z"}))
+    assert (snapshot.head.records, snapshot.records, set(snapshot.by_name)) == (2, 1, {"requests"})
 
 
 def test_command_makes_a_snapshot_and_says_what_is_in_it(tmp_path, capsys):
     dump = write_dump(tmp_path / "dump.zip", [record()])
     words = ["advisories", str(dump), str(tmp_path / "made"), "--taken", TODAY.isoformat()]
     assert cli.main(words) == 0
-    assert re.match(rf"snapshot of {TODAY}, 1 records, the newest of 2025-01-02", capsys.readouterr().out)
-    assert advisories.read(tmp_path / "made").head.records == 1
+    told = capsys.readouterr().out
+    assert re.match(rf"snapshot of {TODAY}, 1 records, the newest of 2025-01-02", told)
+    made = advisories.read(tmp_path / "made")
+    assert made.head.records == 1
+    assert told.endswith(f"snapshot_sha256: {made.head.sha256}\n")
     assert cli.main(words) == 4
     assert "expected a folder that is not there yet" in capsys.readouterr().err

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from audit.dependencies import lock as locking
+from audit.dependencies import planted
+from audit.dependencies.difference import Difference, Inspected
 from audit.dependencies.environment import Installed
 from audit.dependencies.examine import dependency
 from audit.dependencies.lock import compare, evidence_in, parse
@@ -20,6 +22,7 @@ from audit.requirements import LockRequirement
 
 ROOT = Path(__file__).parents[4]
 DIGEST = "0123456789abcdef" * 4
+NOTHING = Inspected()  # wrong with the installed files
 NAMES = ("alpha", "beta", "delta", "gamma", "torch")
 
 
@@ -38,23 +41,29 @@ def environment(**changes):
     return [Installed(name=name.replace("_", "-"), version=version) for name, version in versions.items() if version]
 
 
+OF_INSTALLED_FILES = (
+    "bad record", "changed", "foreign path", "gone", "hidden module", "no record", "shadowed", "start-up hook",
+    "unchecked bytecode", "unowned", "variable",
+)  # fmt: skip
+
+
 def requirement(**changes):
     policy = load_policy(ROOT / "policies/digits.yaml", ROOT).policy
     shipped = next(one for one in policy.requirements if one.id == "DEP-002")
     return LockRequirement.model_validate({**shipped.model_dump(mode="json"), **changes})
 
 
-def verdict(here, *texts, **changes):
+def verdict(here, *texts, inspected=NOTHING, **changes):
     required = requirement(**changes)
     locks = {f"lock-{index}.txt": parse(one) for index, one in enumerate(texts or (text(),))}
-    return judge("DEP-002", required.bound, evidence_in(required, locks, here))
+    return judge("DEP-002", required.bound, evidence_in(required, locks, here, inspected))
 
 
 def test_environment_that_is_the_lock_is_met():
     given = verdict(environment())
     assert given.status is Status.MET, given.reason
     assert given.evidence.control.status is Status.NOT_MET
-    for rule in ("below floor", "direct source", "extra", "missing", "no hash", "other version"):
+    for rule in ("below floor", "direct source", "extra", "missing", "no hash", "other version", *OF_INSTALLED_FILES):
         assert rule in given.evidence.control.detail
 
 
@@ -190,6 +199,43 @@ def test_control_notices_a_comparison_that_sees_nothing(monkeypatch):
     given = verdict(environment())
     assert given.status is Status.INCONCLUSIVE
     assert "extra: the tampered copy has it at alpha, and it was not found" in given.evidence.control.detail
+
+
+def test_control_notices_an_inspection_that_sees_nothing(monkeypatch):
+    monkeypatch.setattr(planted, "inspect", lambda *_: NOTHING)
+    given = verdict(environment())
+    assert given.status is Status.INCONCLUSIVE
+    assert "changed: the tampered environment has it at alpha, and it was not found" in given.evidence.control.detail
+
+
+def test_control_notices_an_inspection_that_sees_things(monkeypatch):
+    alarm = Inspected((Difference("changed", "alpha", "everything is wrong"),))
+    monkeypatch.setattr(planted, "inspect", lambda *_: alarm)
+    assert "a sound environment: expected nothing in it" in verdict(environment()).evidence.control.detail
+
+
+def test_installed_file_that_is_not_the_recorded_one_is_a_finding():
+    changed = Difference("changed", "beta", "beta 1.0: 1 files ...", path="site-packages/beta/__init__.py")
+    given = verdict(environment(), inspected=Inspected((changed,)))
+    assert given.status is Status.NOT_MET
+    (found,) = given.evidence.findings
+    assert (found.rule, found.path, found.line) == ("changed", "site-packages/beta/__init__.py", None)
+
+
+def test_installed_file_that_cannot_be_read_is_a_doubt():
+    given = verdict(environment(), inspected=Inspected(doubts=("1 installed files cannot be read: x.py",)))
+    assert given.status is Status.INCONCLUSIVE
+    assert given.reason == "findings 0, required <= 0, but 1 installed files cannot be read: x.py"
+
+
+def test_exception_covers_metadata_of_the_checkout_and_no_changed_file():
+    def named(rule):
+        return Inspected((Difference(rule, "model-security-audit", "a message"),))
+
+    for rule in ("shadowed", "hidden module"):
+        assert verdict(environment(), inspected=named(rule)).status is Status.MET
+    for rule in ("changed", "gone", "no record", "bad record", "unowned", "foreign path"):
+        assert verdict(environment(), inspected=named(rule)).status is Status.NOT_MET
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])

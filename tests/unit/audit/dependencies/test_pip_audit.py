@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -134,6 +135,12 @@ def stand_in(tmp_path, monkeypatch):
     return put
 
 
+def reporting(package, version):
+    """Return a program that says of one package that it was audited, and is clean."""
+    told = json.dumps({"dependencies": [{"name": package, "version": version, "vulns": []}]})
+    return f"print({told!r})"
+
+
 def test_client_that_is_not_installed_is_missing(stand_in):
     with pytest.raises(ScannerMissing, match="expected in this environment, not found"):
         stand_in("import sys; sys.exit('No module named pip_audit')")
@@ -156,10 +163,14 @@ def test_client_that_does_not_end_is_a_failure(stand_in, monkeypatch):
 
 
 def test_package_that_the_client_does_not_mention_was_not_audited(stand_in):
-    scan = stand_in(
-        f"print({json.dumps(json.dumps({'dependencies': [{'name': 'Torch', 'version': '2', 'vulns': []}]}))})"
-    )
+    scan = stand_in(reporting("Torch", version("torch")))
     assert [one.package for one in scan.audited] == ["Torch"]
     assert "torch" not in {one.package for one in scan.skipped}
     (numpy,) = (one for one in scan.skipped if one.package == "numpy")
     assert numpy.reason == "installed, but not in pip-audit's report"
+
+
+def test_version_that_another_of_its_name_hides_was_not_audited(stand_in):
+    """Metadata that lie before the installed ones are what the client sees: of what they hide it says nothing."""
+    scan = stand_in(reporting("Torch", "9999.0"))
+    assert [one.version for one in scan.skipped if one.package == "torch"] == [version("torch")]

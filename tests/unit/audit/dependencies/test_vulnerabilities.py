@@ -35,6 +35,7 @@ VULNERABLE = {
     ],
 }
 CANARIES = [VULNERABLE, {"name": "torch", "version": "2.5.1", "vulns": [{"id": "CVE-2025-32434", "fix_versions": []}]}]
+SMALL = {"min_records": 1, "min_packages": 1}  # of a snapshot of a few records, which no shipped policy believes
 WAIVER = {
     "id": "GHSA-x84v-xcm2-53pg",
     "package": "Requests",
@@ -202,9 +203,9 @@ def test_snapshot_is_asked_about_every_installed_package(session, make_snapshot)
 @pytest.mark.parametrize(
     ("age", "status", "detail"),
     [
-        (14, Status.MET, "is 14 days old; at most 14 days are allowed"),
-        (15, Status.INCONCLUSIVE, "is 15 days old"),
-        (-1, Status.INCONCLUSIVE, "is of a day to come"),
+        (14, Status.MET, "it is 14 days old; at most 14 days are allowed"),
+        (15, Status.INCONCLUSIVE, "it is 15 days old"),
+        (-1, Status.INCONCLUSIVE, "one is of a day to come"),
     ],
 )
 def test_old_snapshot_and_one_of_a_day_to_come_are_not_believed(
@@ -212,7 +213,7 @@ def test_old_snapshot_and_one_of_a_day_to_come_are_not_believed(
 ):
     monkeypatch.setattr(pip_audit, "audit_environment", lambda *_: scan_of(CLEAN))
     monkeypatch.setattr(pip_audit, "audit_pins", lambda *_: scan_of(*CANARIES))
-    given = judged(session(make_snapshot(age=age)), max_age_days=14)
+    given = judged(session(make_snapshot(age=age)), **SMALL, max_age_days=14)
     assert given.status is status
     assert detail in given.evidence.probes[0].detail
     monkeypatch.setattr(pip_audit, "audit_environment", lambda *_: scan_of(CLEAN, VULNERABLE))
@@ -221,9 +222,53 @@ def test_old_snapshot_and_one_of_a_day_to_come_are_not_believed(
 
 def test_empty_shell_of_a_snapshot_is_not_believed(session, make_snapshot, monkeypatch):
     monkeypatch.setattr(pip_audit, "audit_environment", lambda *_: scan_of(CLEAN))
-    given = judged(session(make_snapshot(record("some-other-package"))))
+    given = judged(session(make_snapshot(record("some-other-package"))), **SMALL)
     assert given.status is Status.INCONCLUSIVE
     assert "requests 2.19.1: this service must know CVE-2018-18074 (got nothing)" in given.evidence.control.detail
+
+
+@pytest.fixture
+def clean_environment(monkeypatch):
+    """Have the environment be clean, and the canaries known."""
+    monkeypatch.setattr(pip_audit, "audit_environment", lambda *_: scan_of(CLEAN))
+    monkeypatch.setattr(pip_audit, "audit_pins", lambda *_: scan_of(*CANARIES))
+
+
+def test_two_records_of_2018_taken_today_are_no_snapshot_to_believe(session, make_snapshot, clean_environment):
+    """They are those of the canaries, so the control holds; what is as old as they are, and as small, knows nothing."""
+    folder = make_snapshot(*(one | {"modified": "2018-10-10T00:00:00Z"} for one in KNOWN), age=0)
+    given = judged(session(folder))
+    assert given.status is Status.INCONCLUSIVE
+    assert given.evidence.control.status is Status.NOT_MET
+    assert [(one.name, one.passed) for one in given.evidence.probes] == [
+        ("the advisories are recent", False),
+        ("the advisories are a whole dump", False),
+    ]
+    assert f"the newest record is of 2018-10-10, taken was the snapshot on {TODAY}" in given.reason
+    assert "2 records in force about 2 packages; at least 10,000 about 5,000 are required" in given.reason
+
+
+@pytest.mark.parametrize(
+    ("floors", "status"),
+    [
+        ({"min_records": 2, "min_packages": 2}, Status.MET),
+        ({"min_records": 3, "min_packages": 2}, Status.INCONCLUSIVE),
+        ({"min_records": 2, "min_packages": 3}, Status.INCONCLUSIVE),
+    ],
+)
+def test_snapshot_has_as_many_records_and_packages_as_the_policy_asks_for(
+    session, make_snapshot, clean_environment, floors, status
+):
+    assert judged(session(make_snapshot()), **floors).status is status
+
+
+def test_snapshot_other_than_the_pinned_one_is_not_believed(session, make_snapshot, clean_environment):
+    folder = make_snapshot()
+    digest = advisories.read(folder).head.sha256
+    assert judged(session(folder), **SMALL, snapshot_sha256=digest).status is Status.MET
+    given = judged(session(folder), **SMALL, snapshot_sha256="0" * 64)
+    assert given.status is Status.INCONCLUSIVE
+    assert f"the snapshot is the pinned one' failed: expected SHA-256 {'0' * 64} (got {digest})" in given.reason
 
 
 def test_service_out_of_reach_means_that_nothing_was_audited(session, monkeypatch):

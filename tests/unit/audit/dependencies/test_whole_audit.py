@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from audit.dependencies import bom, pip_audit
+from audit.dependencies import bom, lock, pip_audit
+from audit.dependencies.difference import Inspected
 from tests.unit.audit.conftest import requirement
 from tests.unit.audit.dependencies.conftest import KNOWN, TODAY, record
 
@@ -46,7 +48,7 @@ def test_snapshot_is_asked_with_and_without_offline(toy_audit, make_snapshot, on
         assert str(folder) not in json.dumps(report)
     page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
     assert "1 of 1 packages were audited" in page
-    assert "2 records, the newest of 2025-01-02, from a stand-in" in page
+    assert f"2 records, the newest of {TODAY - timedelta(days=1)}, 2 in force about 2 packages, from a stand-in" in page
 
 
 def test_vulnerable_package_closes_the_gate_and_a_waiver_opens_it(toy_audit, make_snapshot, only_numpy):
@@ -90,7 +92,8 @@ def test_bad_snapshot_and_expired_waiver_are_usage_errors_before_anything_runs(t
     assert not (toy_audit.root / "reports").exists()
 
 
-def test_lock_with_a_difference_closes_the_gate(toy_audit):
+def test_lock_with_a_difference_closes_the_gate(toy_audit, monkeypatch):
+    monkeypatch.setattr(lock, "inspect", lambda *_: Inspected(shown={"files": 3, "bytes": 6144, "bytes_read": 2048}))
     toy_audit.write("lock.txt", f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
     toy_audit.policy["requirements"].insert(
         8,
@@ -108,7 +111,9 @@ def test_lock_with_a_difference_closes_the_gate(toy_audit):
     assert result.ret == 1
     verdict = toy_audit.verdicts()["DEP-002"]
     assert verdict["evidence"]["findings"][0]["message"] == "no-such-package 1.0 is in the lock, but not installed"
-    assert "distributions are installed" in (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert "distributions are installed" in page
+    assert "3 installed files of 6,144 bytes were held to the digests" in page
 
 
 def test_bills_lie_in_the_report_folder_and_validate(toy_audit):
