@@ -6,6 +6,7 @@ import json
 import site
 import sys
 import sysconfig
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -27,6 +28,10 @@ class Installed(Record):
     name: str
     version: str | None
     source: str | None = None
+
+
+Located = tuple[tuple[str, Installed], ...]
+"""Distributions, each with the folder that it was found in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +77,22 @@ class Places:
         return f".../{resolved.name}"
 
 
-def located(places: tuple[str, ...]) -> tuple[tuple[str, Installed], ...]:
+def located(places: Iterable[str]) -> Located:
     """Return every distribution in some folders, with the folder that it was found in, each folder once."""
     folders = dict.fromkeys(str(Path(place or ".").resolve()) for place in places)
     return tuple((folder, _read(one)) for folder in folders for one in distributions(path=[folder]))
 
 
-def installed() -> tuple[Installed, ...]:
+def installed(found: Located | None = None) -> tuple[Installed, ...]:
     """Return every distribution on the import path, once for each version of it, in order of the name.
 
     A folder of metadata without a name, as a broken installation leaves it, is among them: it is not nothing. The
-    working folder is not searched: what a build left there was not installed.
+    working folder is not searched: what a build left there was not installed. ``found`` are those on the import path,
+    where they were read already.
     """
-    here = Path.cwd().resolve()
-    places = [place for place in sys.path if place and Path(place).resolve() != here]
-    found = {_read(distribution) for distribution in distributions(path=places)}
-    return tuple(sorted(found, key=lambda one: (one.name, one.version or "", one.source or "")))
+    here = str(Path.cwd().resolve())
+    several = {one for folder, one in (located(sys.path) if found is None else found) if folder != here}
+    return tuple(sorted(several, key=lambda one: (one.name, one.version or "", one.source or "")))
 
 
 def _read(distribution: Distribution) -> Installed:

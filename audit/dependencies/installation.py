@@ -12,7 +12,8 @@ same (``.pth`` files at every start), with these exceptions:
   those of older releases differ.
 
 INSTALLER, REQUESTED, direct_url.json, uv_cache.json, the ``.pth`` file and the finder of an editable installation, and
-``distutils-precedence.pth`` need none: pip and uv list them in the RECORD of their distribution, with digests.
+``distutils-precedence.pth`` need none: pip and uv list them in the RECORD of their distribution, with digests. What
+virtualenv copies into an environment, pip above all, has scripts without them: a doubt, until it is installed again.
 
 A RECORD is as easily rewritten as what it lists, and bytecode is not compiled again to compare it. This finds what was
 edited, added, lost, half upgraded or laid over, not who forges the records as well: against that, make the environment
@@ -28,7 +29,7 @@ from pathlib import Path
 from audit.dependencies import recorded, startup
 from audit.dependencies.difference import Difference, Inspected, listed
 from audit.dependencies.digests import NO_FILE, Digests, digests
-from audit.dependencies.environment import Places
+from audit.dependencies.environment import Located, Places
 from audit.dependencies.recorded import Recorded
 from audit.dependencies.startup import Process
 from audit.records import Suppression
@@ -37,17 +38,20 @@ from audit.requirements import UnownedFile
 UNCHECKED = (1, 0, 0, 0)  # flags of a .pyc: with a digest of its source (bit 0) that is not to be looked at (bit 1)
 
 
-def inspect(places: Places, process: Process, accepted: Iterable[UnownedFile], memory: Path) -> Inspected:
+def inspect(
+    places: Places, found: Located, process: Process, accepted: Iterable[UnownedFile], memory: Path
+) -> Inspected:
     """Inspect what is installed, and what could come in its place.
 
     Args:
         places: where the interpreter looks.
+        found: the distributions that it finds there.
         process: what this process was started with.
         accepted: files without an owner that may lie among the installed ones.
         memory: the file in which digests are remembered.
     """
     own = recorded.read(places)
-    return _files_of(places, own, accepted, memory) + startup.inspect(places, own, process)
+    return _files_of(places, own, accepted, memory) + startup.inspect(places, found, own, process)
 
 
 def _files_of(places: Places, own: Recorded, accepted: Iterable[UnownedFile], memory: Path) -> Inspected:
@@ -60,6 +64,9 @@ def _files_of(places: Places, own: Recorded, accepted: Iterable[UnownedFile], me
     unreadable = [path for path, why in read.unreadable.items() if why != NO_FILE]
     if unreadable:
         doubts.append(f"{len(unreadable)} installed files cannot be read: {_names(places, unreadable)}")
+    if own.unvouched:
+        advice = "install what owns them again, with pip or uv"
+        doubts.append(f"no RECORD has the SHA-256 of {_names(places, own.unvouched)}: {advice}")
     if not read.known:
         doubts.append("no installed file was held to a record")
     return Inspected(

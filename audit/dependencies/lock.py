@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from audit.dependencies import planted
 from audit.dependencies.difference import Difference, Inspected
-from audit.dependencies.environment import Installed, Places, installed
+from audit.dependencies.environment import Installed, Places, installed, located
 from audit.dependencies.installation import inspect
 from audit.dependencies.startup import Process
 from audit.examine import control_result, count
@@ -99,10 +100,12 @@ def lock(requirement: LockRequirement, session: AuditSession) -> Evidence:
         locks = {name: parse((session.root / name).read_text(encoding="utf-8")) for name in requirement.locks}
     except (OSError, UnicodeDecodeError) as error:
         return Evidence(doubt=f"a lock cannot be read: {error}")
-    places = Places.here(session.root)
+    places, found = Places.here(session.root), located(sys.path)
     process = Process.here(lambda folder: tracked_files(session.root, folder))
     memory = cache_folder(session.root) / f"installed-{sha256(str(places.prefix).encode()).hexdigest()[:16]}.json"
-    return evidence_in(requirement, locks, installed(), inspect(places, process, requirement.unowned, memory))
+    return evidence_in(
+        requirement, locks, installed(found), inspect(places, found, process, requirement.unowned, memory)
+    )
 
 
 def evidence_in(

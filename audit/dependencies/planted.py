@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from audit.dependencies.difference import Difference
-from audit.dependencies.environment import Places
+from audit.dependencies.environment import Places, located
 from audit.dependencies.installation import inspect
 from audit.dependencies.startup import Process
 
@@ -55,11 +55,11 @@ def found() -> list[Difference]:
     """
     with tempfile.TemporaryDirectory() as name:
         places, memory = sound(Path(name)), Path(name) / "memory.json"
-        alarm = inspect(places, started(), (), memory)
+        alarm = inspect(places, located(places.search), started(), (), memory)
         if alarm.differences or alarm.doubts:
             raise ValueError(f"a sound environment: expected nothing in it (got {alarm.differences or alarm.doubts})")
         places, process, expected = _tampered(places)
-        differences = list(inspect(places, process, (), memory).differences)
+        differences = list(inspect(places, located(places.search), process, (), memory).differences)
     for each in expected:
         if each not in {(one.rule, one.package) for one in differences}:
             raise ValueError(f"{each[0]}: the tampered environment has it at {each[1]}, and it was not found")

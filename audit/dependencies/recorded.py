@@ -5,19 +5,19 @@ from __future__ import annotations
 import binascii
 import csv
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from audit.dependencies.difference import Difference
+from audit.dependencies.difference import Difference, listed
 from audit.dependencies.environment import Places
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 METADATA = (".dist-info", ".egg-info")
-# PEP 427: a file cannot hold its own digest, nor that of its signatures
-WITHOUT_DIGEST = ("RECORD", "RECORD.jws", "RECORD.p7s")
+# a file cannot hold its own digest, nor that of its signatures (PEP 427); words of the installer that nothing runs
+WITHOUT_DIGEST = ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED")
+MARKER = ".virtualenv"  # of a distribution that virtualenv copied into the environment; empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,12 @@ class Recorded:
     differences: list[Difference] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
+    @property
+    def unvouched(self) -> list[str]:
+        """Return the files that are there, and of which no record has a digest, though it should."""
+        without = [path for path, lines in self.lines.items() if not any(line.sha256 for line in lines)]
+        return [path for path in without if not _needs_none(path) and Path(path).is_file()]
+
     def owner(self, path: str) -> str:
         """Return who owns a file first."""
         return self.lines[path][0].owner
@@ -60,6 +66,10 @@ def is_bytecode(path: str) -> bool:
     return path.endswith(".pyc") and os.path.basename(os.path.dirname(path)) == "__pycache__"  # noqa: PTH119, PTH120
 
 
+def _needs_none(path: str) -> bool:
+    return is_bytecode(path) or Path(path).name in WITHOUT_DIGEST or path.endswith(MARKER)
+
+
 def _add(folder: Path, places: Places, recorded: Recorded) -> None:
     name, _, version = folder.stem.partition("-")
     owner, package = f"{canonicalize_name(name)} {version}", str(canonicalize_name(name))
@@ -78,27 +88,17 @@ def _add(folder: Path, places: Places, recorded: Recorded) -> None:
         message = f"{owner}: expected a RECORD, path, digest and size in each line ({error})"
         recorded.differences.append(Difference("no record", package, message, path=where))
         return
-    for path, line, wrong in _read_lines(lines, owner, str(folder.parent)):
-        if not path.startswith(f"{places.prefix}{os.sep}"):
-            wrong = "outside of the environment, and was not read"
+    outside = []
+    for words in filter(None, lines):
+        path = os.path.normpath(f"{folder.parent}{os.sep}{words[0]}")
+        if path.startswith(f"{places.prefix}{os.sep}"):
+            digest = words[1] if len(words) == 3 else ""
+            recorded.lines.setdefault(path, []).append(Line(owner, _hexadecimal(digest)))
         else:
-            recorded.lines.setdefault(path, []).append(line)
-        if wrong is not None:
-            message = f"{owner}: RECORD lists {places.told(path)}: {wrong}"
-            recorded.differences.append(Difference("bad record", package, message, path=where))
-
-
-def _read_lines(lines: list[list[str]], owner: str, site: str) -> Iterator[tuple[str, Line, str | None]]:
-    """Yield the absolute path, the line, and what is wrong with it."""
-    for words in lines:
-        if not words:
-            continue
-        path = os.path.normpath(f"{site}{os.sep}{words[0]}")
-        digest = words[1] if len(words) == 3 else ""
-        sha256 = _hexadecimal(digest)
-        need_none = not digest and (is_bytecode(path) or os.path.basename(path) in WITHOUT_DIGEST)  # noqa: PTH119
-        wrong = None if sha256 or need_none else f"expected its SHA-256 (got {digest[:20]!r})"
-        yield path, Line(owner, sha256), wrong
+            outside.append(places.told(path))
+    if outside:
+        message = f"{owner}: its RECORD lists files outside of the environment, which were not read: {listed(outside)}"
+        recorded.differences.append(Difference("bad record", package, message, path=where))
 
 
 def _hexadecimal(digest: str) -> str | None:

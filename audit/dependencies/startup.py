@@ -27,7 +27,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from audit.dependencies.difference import Difference, Inspected
-from audit.dependencies.environment import Installed, Places, located
+from audit.dependencies.environment import Installed, Located, Places
 from audit.dependencies.recorded import Recorded
 from audit.errors import ScannerError
 
@@ -61,7 +61,7 @@ class Process:
         return cls(os.environ, {name: file for name, file in loaded.items() if file is not None}, tracked)
 
 
-def inspect(places: Places, own: Recorded, process: Process) -> Inspected:
+def inspect(places: Places, found: Located, own: Recorded, process: Process) -> Inspected:
     """Look at what comes before the packages that installed distributions recorded, or beside them."""
     variables = process.variables
     doubts = [f"{name} is set: {why}" for name, why in UNSEEN.items() if variables.get(name)]
@@ -74,7 +74,7 @@ def inspect(places: Places, own: Recorded, process: Process) -> Inspected:
         differences += _foreign(places, own, process)
     except ScannerError as error:
         doubts.append(f"what the checkout adds to the search path cannot be told: {error}")
-    differences += [*_twice(places), *_namesakes(places, own), *_hooked(places, own, process.hooks)]
+    differences += [*_twice(places, found), *_namesakes(places, own), *_hooked(places, own, process.hooks)]
     return Inspected(tuple(differences), tuple(doubts))
 
 
@@ -123,10 +123,10 @@ def _added(places: Places, own: Recorded) -> set[Path]:
     return added
 
 
-def _twice(places: Places) -> Iterator[Difference]:
+def _twice(places: Places, found: Located) -> Iterator[Difference]:
     """Yield the names that several distributions bear."""
     bearers: dict[str, list[tuple[str, Installed]]] = {}
-    for folder, one in located(places.search):
+    for folder, one in found:
         bearers.setdefault(one.name, []).append((folder, one))
     for name, several in bearers.items():
         if len(several) > 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from audit.dependencies import recorded, startup
-from audit.dependencies.environment import Places
+from audit.dependencies.environment import Places, located
 from audit.dependencies.planted import install, sound, started
 from audit.dependencies.startup import Process
 from audit.errors import ScannerMissing
@@ -37,7 +37,7 @@ def elsewhere(tmp_path):
 
 
 def look(places, process=None):
-    return startup.inspect(places, recorded.read(places), process or started())
+    return startup.inspect(places, located(places.search), recorded.read(places), process or started())
 
 
 def rules(places, process=None):
@@ -63,10 +63,10 @@ SCRIPT = """
 import json, os, sys
 from pathlib import Path
 from audit.dependencies import recorded, startup
-from audit.dependencies.environment import Places
+from audit.dependencies.environment import Places, located
 places = Places.here(Path(sys.argv[1]))
 process = startup.Process.here(lambda folder: ())
-given = startup.inspect(places, recorded.read(places), process)
+given = startup.inspect(places, located(places.search), recorded.read(places), process)
 print(json.dumps([[(one.rule, one.package, one.message) for one in given.differences], given.doubts]))
 """
 
