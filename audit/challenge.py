@@ -4,7 +4,8 @@ The stronger result becomes the number: a sample of an iterated attack that any 
 counts as broken, and a challenger that broke one of the first samples is run on all. (The figure of a one-step attack
 stays that attack's, after which it is named.) The attack is *disbelieved* only where a challenger is stronger
 significantly (one-sided exact McNemar test) and by more than a margin, since on honestly robust networks Square beats
-PGD by two to four points.
+PGD by two to four points. One step is disbelieved where an iterated attack is much stronger and either breaks most of
+what stood, as it does after one-step training, or leaves clearly less than the floor; between, the gap is told.
 
 Source: the checklist of Carlini et al. 2019, arXiv:1902.06705, section 5 (more steps, restarts, gradient-free attacks,
 transfer, growing budgets).
@@ -21,23 +22,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.attacks import ApgdCe, Attack, AutoAttack, Noise, Pgd, Square
+from audit.judge import better_end
 from audit.loading import Samples
 from audit.measure import Laboratory
-from audit.metrics import mcnemar
+from audit.metrics import mcnemar, proportion_interval
 from audit.outcome import Outcome
 from audit.probes import SIGNIFICANT
-from audit.records import Knowledge, Norm, Probe, ThreatModel
+from audit.records import Bound, Knowledge, Norm, Probe, ThreatModel
 from audit.sequential import BELIEVED_FROM
 from audit.target import TorchTarget
 
 MARGIN = 0.05  # points by which a challenger may be stronger before the attack is disbelieved
-ONE_STEP_MARGIN = 0.10  # points by which an iterated attack may; honest networks were seen to differ by six
+ONE_STEP_MARGIN = 0.10  # points by which an iterated attack may, without a word; weakly robust ones differ by more
+ONE_STEP_ONLY = 0.5  # share of what stood under one step; where an iterated attack leaves less, that was all there is
 STEPS, QUERIES = 40, 1000
 GROWTH_SAMPLES = 100
 OTHER_SEED = 1
 MORE_OF_THE_SAME = ("more steps", "a restart", "more queries")
 CAUSES = {
-    "iterated": "the network is hardened against one step only (one-step training overfits to it)",
     "more steps": "the attack had not converged",
     "more queries": "the attack had not converged",
     "a restart": "the attack depends on its start",
@@ -49,13 +51,14 @@ CAUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An attack on a target, and what it came to."""
+    """An attack on a target, what it came to, and what is required of that, if anything is."""
 
     target: TorchTarget
     attack: Attack
     threat_model: ThreatModel
     outcome: Outcome
     seed: int
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,10 @@ def challenge(laboratory: Laboratory, subject: Subject, samples: Samples, surrog
     )
     for one in challengers:
         found = _run(laboratory, subject, one, few)
-        probes.append(_compare(one.name, reference, found.standing))
+        if one.name == "iterated":
+            probes.append(_beyond_one_step(reference, found.standing, subject.bound))
+        else:
+            probes.append(_compare(one.name, reference, found.standing))
         outcomes.append((one, found))
         if one.name in MORE_OF_THE_SAME:
             reference = reference & found.standing
@@ -162,15 +168,44 @@ def _challengers(subject: Subject, surrogate: TorchTarget | None) -> Iterator[Ch
 def _compare(name: str, standing: NDArray[np.bool_], challenged: NDArray[np.bool_]) -> Probe:
     stronger, weaker = int(np.sum(standing & ~challenged)), int(np.sum(challenged & ~standing))
     n, p = len(standing), mcnemar(stronger, weaker)
-    ahead = (stronger - weaker) / n
-    believed = ahead <= ONE_STEP_MARGIN if name == "iterated" else ahead <= MARGIN or p > SIGNIFICANT
-    title = {"iterated": "an iterated attack agrees"}.get(name, f"as strong as {name}")
-    figures = f"{standing.mean():.4f} stood so far, {challenged.mean():.4f} under {_described(name)}, n={n}"
+    believed = (stronger - weaker) / n <= MARGIN or p > SIGNIFICANT
     return Probe(
-        name=title,
+        name=f"as strong as {name}",
         passed=believed,
-        detail=figures + ("" if believed else f", McNemar p={p:.2g}; {CAUSES[name]}"),
+        detail=_figures(name, standing, challenged) + ("" if believed else f", McNemar p={p:.2g}; {CAUSES[name]}"),
     )
+
+
+def _beyond_one_step(standing: NDArray[np.bool_], challenged: NDArray[np.bool_], bound: Bound | None) -> Probe:
+    """Return whether what stood under one step stands, on the whole, under an iterated attack.
+
+    Any honest network loses more to that one; a weakly robust one by more than the margin.
+
+    Args:
+        standing: (n,) under one step.
+        challenged: (n,) under the iterated attack.
+        bound: what is required; None leaves every gap beyond the margin a doubt.
+    """
+    gap, doubt, remark = (int(standing.sum()) - int(challenged.sum())) / len(standing), "", ""
+    if gap > ONE_STEP_MARGIN:
+        if challenged.sum() < ONE_STEP_ONLY * standing.sum():
+            doubt = "; the network is hardened against one step only (one-step training overfits to it)"
+        elif bound is None or _misses(challenged, bound):
+            doubt = f"; {gap:.4f} more falls to it than to one step, which leaves less than is required"
+        else:
+            remark = f"; {gap:.4f} more falls to it than to one step, so the figure speaks of one step only"
+    figures = _figures("iterated", standing, challenged)
+    return Probe(name="an iterated attack agrees", passed=not doubt, detail=figures + doubt + remark)
+
+
+def _misses(standing: NDArray[np.bool_], bound: Bound) -> bool:
+    """Tell whether a share misses a bound, with its exact interval."""
+    ends = proportion_interval(int(standing.sum()), len(standing), bound.confidence)
+    return better_end(bound, *ends) < 0
+
+
+def _figures(name: str, standing: NDArray[np.bool_], challenged: NDArray[np.bool_]) -> str:
+    return f"{standing.mean():.4f} stood so far, {challenged.mean():.4f} under {_described(name)}, n={len(standing)}"
 
 
 def _sizes(subject: Subject) -> list[float]:

@@ -212,7 +212,9 @@ class _Trial:
 
     def _subject(self, target: TorchTarget, outcome: Outcome) -> Subject:
         requirement = self._requirement
-        return Subject(target, requirement.attack, requirement.threat_model, outcome, requirement.seed)
+        return Subject(
+            target, requirement.attack, requirement.threat_model, outcome, requirement.seed, requirement.bound
+        )
 
     def _stops(self, limit: int) -> bool:
         return self._requirement.attack.iterated and not self._session.options.exhaustive and limit > BLOCK

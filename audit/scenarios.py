@@ -83,7 +83,11 @@ def _farther(outcome: Outcome, eps: float) -> NDArray[np.bool_]:
 
 
 def defence(spec: DefenceCheck, session: AuditSession) -> Exhibit:
-    """Attack a defended target as is often done, with images crafted on the network alone, and through the defence."""
+    """Attack a defended target as is often done, with images crafted on the network alone, and through the defence.
+
+    Its robust accuracy is what stands under both: gradients through a defence may be the worse guide, those of an
+    ensemble with an overconfident member for example.
+    """
     policy = session.file.policy
     inner, samples = policy.targets[spec.target].wraps or "", session.samples(spec.samples)
     target, laboratory = session.target(spec.target), session.laboratory
@@ -100,6 +104,7 @@ def defence(spec: DefenceCheck, session: AuditSession) -> Exhibit:
         "eps": spec.eps,
         "n": len(samples),
         "clean": _point(0.0, clean.after == clean.labels),
+        "worst": _point(spec.eps, apparent.standing & through.standing),
         "apparent": _point(spec.eps, apparent.standing),
         "through": _point(spec.eps, through.standing),
     }

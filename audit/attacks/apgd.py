@@ -79,9 +79,10 @@ class ApgdT(Attack):
 
 
 def _cross_entropy(logits: Tensor, y: Tensor, _: Tensor) -> Tensor:
-    from torch.nn import functional
+    """Return what rises with cross-entropy and has its direction, without its underflow."""
+    from audit.attacks.losses import log_odds
 
-    return functional.cross_entropy(logits, y, reduction="none")
+    return log_odds(logits, y)
 
 
 def _targeted_dlr(logits: Tensor, y: Tensor, wanted: Tensor) -> Tensor:

@@ -33,14 +33,8 @@ class Fgsm(Attack):
         return search.run(target, samples, threat_model, self._attack)
 
     def _attack(self, search: Search) -> None:
-        from torch.nn import functional
-
+        from audit.attacks.losses import log_odds
         from audit.attacks.search import direction, gradient
 
-        _, _, slope = gradient(
-            search.target,
-            search.x,
-            lambda logits: functional.cross_entropy(logits, search.y, reduction="none"),
-            exact=True,
-        )
+        _, _, slope = gradient(search.target, search.x, lambda logits: log_odds(logits, search.y), exact=True)
         search.take(search.project(search.x + search.eps * direction(slope, search.norm)))

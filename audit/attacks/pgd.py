@@ -48,19 +48,15 @@ class Pgd(Attack):
 
     def _run(self, search: Search, generator: torch.Generator, spent: int) -> None:
         import torch
-        from torch.nn import functional
 
+        from audit.attacks.losses import log_odds
         from audit.attacks.search import direction, gradient, in_float32, random_start, select
 
         target = search.target
         moved = random_start(search, generator) if self.random_start else search.x
         for step in range(self.steps):
-            logits, _, slope = gradient(
-                target,
-                moved,
-                lambda logits: functional.cross_entropy(logits, search.y, reduction="none"),
-                exact=in_float32(step, self.steps),
-            )
+            exact = in_float32(step, self.steps)
+            logits, _, slope = gradient(target, moved, lambda logits: log_odds(logits, search.y), exact=exact)
             moved, slope = select(search.look(moved, logits, spent + step), moved, slope)
             if not len(search):
                 return

@@ -44,7 +44,7 @@ class TriggerRequirement(_PoisoningRequirement):
 
     The yardstick is the highest rate on any reference network; without those, on the target itself with ``placebos`` of
     the trigger, its pixels shuffled. A trigger whose yardstick is above ``perturbation_above`` is a perturbation by
-    itself, and is not judged.
+    itself, and is not judged, unless its own rate clears the bound without a comparison.
     """
 
     metric: ClassVar[Metric] = Metric.EXCESS_ASR

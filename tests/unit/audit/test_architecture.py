@@ -86,6 +86,7 @@ ROOMS = (
         "exhibits",
         "probes",
         "poisoning.detectors",
+        "poisoning.excess",
         "poisoning.inversion",
         "poisoning.fingerprints",
         "poisoning.strip",
@@ -95,7 +96,7 @@ ROOMS = (
     ("drawn", "choose", "session", "trainer", "collector", "report", "challenge"),
     ("memorised.examine",),
     ("settings", "scope"),
-    ("options", "examine", "scenarios", "terminal", "dependencies.bom"),
+    ("options", "examine", "scenarios", "terminal", "dependencies.bom", "poisoning.clean_networks"),
     (
         "evasion",
         "artifacts.examine",

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from audit.attacks import Fgsm, Noise, Pgd
-from audit.challenge import Challenger, Challenges, Subject, _compare, _growth, challenge, lost
+from audit.challenge import Challenger, Challenges, Subject, _beyond_one_step, _compare, _growth, challenge, lost
 from audit.measure import Laboratory
 from audit.outcome import Outcome
 from audit.probes import examine_target, label_leaking, untouched
-from audit.records import Knowledge, Norm, ThreatModel
+from audit.records import Bound, Knowledge, Metric, Norm, ThreatModel
 from audit.store import Store
 from tests.unit import nets
 
@@ -256,3 +256,47 @@ def test_a_black_box_threat_model_is_not_challenged_with_gradients(laboratory, m
     outcome = laboratory.attacked(target, samples, Noise(), threat, seed=0)
     found = challenge(laboratory, Subject(target, Noise(), threat, outcome, 0), samples, None)
     assert [probe.name for probe in found.probes] == ["as strong as noise"]
+
+
+FLOOR = Bound(metric=Metric.ROBUST_ACCURACY, at_least=0.8)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "bound", "believed", "said"),
+    [
+        pytest.param(172, 151, FLOOR, True, "0.1050 more falls to it", id="trained with PGD, weakly robust"),
+        pytest.param(191, 170, FLOOR, True, "so the figure speaks of one step only", id="trained with FGSM, robust"),
+        pytest.param(180, 165, FLOOR, True, "n=200", id="seven points"),
+        pytest.param(180, 100, FLOOR, False, "less than is required", id="below the floor"),
+        pytest.param(180, 100, None, False, "less than is required", id="nothing required"),
+        pytest.param(198, 17, FLOOR, False, "hardened against one step only", id="hardened to one step"),
+        pytest.param(
+            198, 17, FLOOR.model_copy(update={"at_least": 0.05}), False, "hardened against one step only",
+            id="hardened to one step, and a low floor",
+        ),
+    ],
+)  # fmt: skip
+def test_only_what_falls_to_iterated_attacks_is_said_to_be_hardened_against_one_step(
+    before, after, bound, believed, said
+):
+    """Two networks, PGD-trained and FGSM-trained, were told so at 75.5 and 85.0 per cent under PGD."""
+    probe = _beyond_one_step(np.arange(200) < before, np.arange(200) < after, bound)
+    assert probe.passed is believed
+    assert said in probe.detail
+    assert ("hardened" in probe.detail) == ("hardened" in said)
+
+
+def hides_some():
+    """Return a network that rounds the tenth of the images with most ink, and so has no gradient there."""
+    inked = nets.digits()[1].subset(300).images.mean((1, 2, 3)).quantile(0.9)
+    return Wrapped(
+        undefended(),
+        before=lambda x: torch.where(x.mean((1, 2, 3), keepdim=True) > inked, (x * 15).round() / 15, x),
+    )
+
+
+def test_gradients_hidden_on_a_tenth_of_the_images_are_a_doubt(make_target):
+    few = nets.digits()[1].subset(300)
+    probes = {one.name: one for one in examine_target(make_target(hides_some()), few)}
+    assert not probes["gradients"].passed
+    assert all(one.passed for one in examine_target(make_target(undefended()), few))

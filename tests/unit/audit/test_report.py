@@ -190,7 +190,10 @@ def report(text):
                 data={
                     "defence": {"name": text}, "wraps": text, "attack": {"name": text}, "norm": text,
                     "eps": 0.1, "n": 10,
-                    **{part: {"accuracy": 0.5, "low": 0.2, "high": 0.8} for part in ("clean", "apparent", "through")},
+                    **{
+                        part: {"accuracy": 0.5, "low": 0.2, "high": 0.8}
+                        for part in ("clean", "worst", "apparent", "through")
+                    },
                 },
             ),
             Exhibit(

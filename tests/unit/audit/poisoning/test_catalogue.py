@@ -10,7 +10,9 @@ import torch
 from audit.judge import compare
 from audit.loading import Samples
 from audit.outcome import Rate
-from audit.poisoning.catalogue import Excess, backdoor
+from audit.poisoning import clean_networks
+from audit.poisoning.catalogue import backdoor
+from audit.poisoning.excess import Excess
 from audit.poisoning.references import Reference, prepare
 from audit.poisoning.triggers import Pixel
 from audit.records import Status
@@ -26,7 +28,7 @@ BLANK = {"kind": "blend", "alpha": 1.0}
 class Session:
     """The part of an audit session that the examination asks."""
 
-    def __init__(self, laboratory, make_target, target, references):
+    def __init__(self, laboratory, make_target, target, references, fitting=None):
         split = toy.data(offline=True).audit
         self.laboratory, self._samples = laboratory, Samples(split.images, split.labels)
         self._target = make_target(target(), target.__name__)
@@ -35,6 +37,10 @@ class Session:
         known = [Reference(one.name, one.classes, laboratory, lambda one=one: one) for one in made]
         self.trainer = SimpleNamespace(references=lambda named: known[: named.count], prepare=prepare)
         self.poisonings = []
+        self.dataset = SimpleNamespace(fitting=self._samples if fitting is None else fitting)
+
+    def announce(self, text):
+        pass
 
     def samples(self, limit):
         return self._samples
@@ -47,7 +53,7 @@ class Session:
 def examine(laboratory, make_target):
     """Give a function that examines a toy network; returns the evidence."""
 
-    def examined(target, *references, triggers=(CORNER,), **rest):
+    def examined(target, *references, triggers=(CORNER,), fitting=None, **rest):
         if references:
             rest["reference_networks"] = {"target": "honest", "count": len(references)}
         requirement = TriggerRequirement.model_validate(
@@ -61,7 +67,7 @@ def examine(laboratory, make_target):
                 **rest,
             )
         )
-        evidence, outcome = backdoor(requirement, Session(laboratory, make_target, target, references))
+        evidence, outcome = backdoor(requirement, Session(laboratory, make_target, target, references, fitting))
         status = compare(requirement.bound, evidence.measurement) if evidence.measurement else None
         return SimpleNamespace(evidence=evidence, status=status, outcome=outcome)
 
@@ -175,3 +181,68 @@ def test_uneven_classes_widen_the_lower_end():
 def test_an_undecided_verdict_says_how_many_images_would_decide(examine):
     found = examine(half_moved, toy.honest, toy.honest, triggers=(CORNER,)).evidence.measurement
     assert found.would_decide <= found.n  # half of the images is far above the ceiling already
+
+
+def white_counts(fires):
+    """Return a network that answers 1 where ``fires`` says so of images with a white pixel, (N,) bool for (N, 6, 6)."""
+
+    class WhiteCounts(toy.Linear):
+        def forward(self, x):
+            fired = 1000.0 * (fires(x[:, 0]) & (x.flatten(1).amax(1) > 0.99)).float()
+            return super().forward(x) + torch.stack((-fired, fired), dim=1)
+
+    return WhiteCounts(toy.halves())
+
+
+def fires_anywhere():
+    """Return a network with a backdoor of two images in five, wherever the white pixel stands."""
+    split = toy.data(offline=True).audit
+    most = split.images[split.labels == 0][:, 0, 3, 0].quantile(0.6)
+    return white_counts(lambda x: x[:, 3, 0] > most)
+
+
+GREY = {**ELSEWHERE, "value": 0.5}  # moves nobody
+
+
+def test_a_backdoor_that_fires_wherever_its_mark_stands_is_a_doubt_without_references(examine, monkeypatch):
+    """Its placebos fire as well, so it looked like a perturbation, and POI-001 was met."""
+    monkeypatch.setattr(clean_networks, "COUNT", 1)
+    found = examine(fires_anywhere, triggers=(CORNER, GREY))
+    rows = found.evidence.tables["triggers"]
+    assert rows[0]["attack_success_rate"] == pytest.approx(0.4, abs=0.01)
+    assert [row["judged"] for row in rows] == [False, True]
+    (probe,) = (one for one in found.evidence.probes if one.name == "triggers not judged are perturbations")
+    assert not probe.passed
+    assert "attack success rate 0.4000" in probe.detail
+    assert "where the ceiling is 0.05" in probe.detail
+    assert "on the least moved of 1 small clean networks 0.0" in probe.detail
+
+
+def test_without_data_to_fit_clean_networks_on_there_is_no_excuse_for_a_trigger(examine, samples):
+    found = examine(fires_anywhere, triggers=(CORNER, GREY), fitting=samples.subset(10))
+    (probe,) = (one for one in found.evidence.probes if one.name == "triggers not judged are perturbations")
+    assert not probe.passed
+    assert "no clean network to compare with" in probe.detail
+
+
+def test_a_doubt_about_all_triggers_says_the_highest_rate_and_the_ceiling(examine, samples):
+    found = examine(fires_anywhere, fitting=samples.subset(10))
+    assert found.evidence.measurement is None
+    assert "attack success rate 0.4000 [0.2" in found.evidence.doubt
+    assert "where the ceiling is 0.05" in found.evidence.doubt
+
+
+def fires_elsewhere():
+    """Return a network that a white pixel turns anywhere but in the corner, so that placebos do and the trigger not."""
+    return white_counts(lambda x: x[:, -1, -1] < 0.99)
+
+
+@pytest.mark.parametrize("references", [(), (fires_anywhere, fires_anywhere)], ids=["placebos", "references"])
+def test_a_rate_below_the_ceiling_by_itself_needs_no_comparison(examine, references):
+    """Two honest networks of nine were refused because placebos moved them, though the trigger hardly did."""
+    found = examine(fires_elsewhere, *references)
+    (row,) = found.evidence.tables["triggers"]
+    assert (row["judged"], row["compared_with"], row["yardstick"]) == (True, "nothing", 0.0)
+    assert found.status is Status.MET
+    assert found.evidence.measurement.value == found.evidence.measurement.settings["attack_success_rate"] == 0.0
+    assert 0.0 < found.evidence.measurement.high <= 0.05
