@@ -169,6 +169,23 @@ class Trial:
         passed = not doubts
         return Probe(name="triggers not judged are perturbations", passed=passed, detail="; ".join([detail, *doubts]))
 
+    def row(self, excess: ShownExcess) -> dict[str, Any]:
+        """Return a line of the report's table."""
+        rate, outcome = excess.worst, excess.outcome
+        low, high = excess.interval(self.confidence)
+        return {
+            "trigger": excess.trigger.text,
+            "target_class": rate.target_class,
+            "attack_success_rate": rate.value,
+            "compared_with": excess.yardstick.network,
+            "yardstick": excess.yardstick.value,
+            "excess": excess.value,
+            "low": low,
+            "high": high,
+            "accuracy": float((outcome.after == outcome.labels).mean()),
+            "judged": self.judges(excess),
+        }
+
     def _no_perturbation(self, excess: Excess, samples: Samples) -> str | None:
         """Return why a trigger that is not judged may be more than a perturbation; None where nothing says so."""
         if excess.interval(self.confidence)[0] > self._bound.limit:
@@ -200,23 +217,6 @@ class Trial:
     @cached_property
     def _clean_networks(self) -> list[TorchTarget]:
         return clean_networks(self._session)
-
-    def row(self, excess: ShownExcess) -> dict[str, Any]:
-        """Return a line of the report's table."""
-        rate, outcome = excess.worst, excess.outcome
-        low, high = excess.interval(self.confidence)
-        return {
-            "trigger": excess.trigger.text,
-            "target_class": rate.target_class,
-            "attack_success_rate": rate.value,
-            "compared_with": excess.yardstick.network,
-            "yardstick": excess.yardstick.value,
-            "excess": excess.value,
-            "low": low,
-            "high": high,
-            "accuracy": float((outcome.after == outcome.labels).mean()),
-            "judged": self.judges(excess),
-        }
 
     def _ends(self, judged: Sequence[Excess], factor: float = 1.0) -> tuple[float, float]:
         ends = [one.interval(self.confidence, factor) for one in judged]
