@@ -56,5 +56,4 @@ def choose(option: str, root: Path, *, offline: bool) -> Choice:
 
 
 def _data(file: PolicyFile, root: Path, *, offline: bool) -> Dataset:
-    policy = file.policy
-    return load_dataset(policy.dataset_factory, root, offline=offline, hold_out=policy.fits_networks)
+    return load_dataset(file.policy.dataset_factory, root, offline=offline)

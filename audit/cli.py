@@ -1,4 +1,7 @@
-"""``python -m audit``: list, show, compare, schema, pin and the rest; and run, whose options go to pytest unchanged."""
+"""``python -m audit``: list, show, compare, schema, pin and the rest; and run, whose options go to pytest unchanged.
+
+Torch is imported by what needs it: ``run`` itself only waits for a process that does.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,15 @@ from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
-import pytest
 import yaml
 
 from audit import compare
-from audit.choose import choose
 from audit.dependencies import advisories
 from audit.errors import AuditError, DataError
 from audit.gate import ExitCode
 from audit.policy import Policy, load_policy, policy_schema, read_policy
 from audit.requirements import BaseRequirement
+from audit.supervise import supervise
 from audit.waivers import read_waivers
 from audit.workers import cores
 
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, call, print; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["run"]:
-        return int(pytest.main(["tests", *words[1:]]))
+        return supervise(words[1:])
     options = _parser().parse_args(words)
     try:
         if options.verb == "compare":
@@ -148,6 +150,8 @@ def _policy(option: str) -> Policy:
     root = Path.cwd()
     if option != "auto":
         return load_policy(root / option, root).policy
+    from audit.choose import choose
+
     choice = choose(option, root, offline=True)
     sys.stderr.write(f"policy: {choice.reason}\n")
     return choice.file.policy
@@ -155,6 +159,7 @@ def _policy(option: str) -> Policy:
 
 def _pin(option: str, file: Path) -> str:
     """Write fingerprints of the data as they are now; return the lines of a requirement that pins them."""
+    from audit.choose import choose
     from audit.poisoning import fingerprints
 
     dataset = choose(option, Path.cwd(), offline=True).dataset

@@ -81,6 +81,13 @@ class Collector:
         """Note that an exhibit broke: the report is incomplete."""
         self._crashes.append(f"{name} ({reason})")
 
+    def disbelieve(self, reason: str) -> None:
+        """Doubt the whole run: every MET becomes INCONCLUSIVE, whatever it rests on."""
+        for name, known in self._verdicts.items():
+            if known.status is Status.MET:
+                changed = {"status": Status.INCONCLUSIVE, "reason": f"{known.reason}, but {reason}"}
+                self._verdicts[name] = known.model_copy(update=changed)
+
     def report(
         self,
         policy: Policy,

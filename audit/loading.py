@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,12 +43,13 @@ class Samples:
         """Return the number of images."""
         return len(self.labels)
 
-    def subset(self, count: int | None) -> Samples:
-        """Return at most ``count`` samples in a fixed random order, all for None; smaller subsets begin larger ones.
+    def subset(self, count: int | None, seed: int = SUBSET_SEED) -> Samples:
+        """Return at most ``count`` samples, all for None, in a seed's random order; smaller subsets begin larger ones.
 
-        Random, because files are often sorted: the first half of MNIST's test file is easier than the second.
+        Random, because files are often sorted: the first half of MNIST's test file is easier than the second. The
+        order of the seed that is fixed here is public, so it is for data that nobody is judged on; see order.py.
         """
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(SUBSET_SEED))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self.at(order[:count])
 
     def where(self, keep: Tensor) -> Samples:
@@ -65,7 +66,7 @@ class Dataset:
     """The data of a policy.
 
     Only ``audit`` is judged on. ``training`` is None where the factory gives none. ``fitting`` is disjoint from
-    ``audit``, for networks that the audit fits itself; None where nothing needs it. ``source`` is the factory's own
+    ``audit``, for networks that the audit fits itself; None until :meth:`held_out`. ``source`` is the factory's own
     object, for the trainer. ``files`` has the SHA-256 of the raw files by name, where the factory tells them.
     """
 
@@ -84,6 +85,17 @@ class Dataset:
         if self.fitting is not None or self.training is None:
             return self.fitting
         return self.training.subset(MOST_HELD_OUT)
+
+    def held_out(self, seed: int) -> Dataset:
+        """Return the dataset with data to fit networks on, which are not judged.
+
+        That is the training split, or else a random share of the audit split, chosen by the seed, which is then no
+        longer in it.
+        """
+        if self.training is not None:
+            return replace(self, fitting=self.training.subset(MOST_HELD_OUT))
+        shuffled, kept = self.audit.subset(None, seed), min(int(HELD_OUT * len(self.audit)), MOST_HELD_OUT)
+        return replace(self, fitting=shuffled.at(slice(0, kept)), audit=shuffled.at(slice(kept, None)))
 
 
 def resolve(reference: str, where: str, root: Path) -> Callable[..., Any]:
@@ -110,7 +122,7 @@ def named_module(reference: str, root: Path) -> ModuleType:
     return _load_file(root / module) if module.endswith(".py") else importlib.import_module(module)
 
 
-def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -> Dataset:
+def load_dataset(reference: str, root: Path, *, offline: bool) -> Dataset:
     """Call a dataset factory and check what it returns.
 
     The factory is called, with ``offline=`` if it takes that, and returns either a pair of images and labels, or an
@@ -123,8 +135,6 @@ def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -
         reference: the factory.
         root: where a path in it begins.
         offline: whether it must not try the network.
-        hold_out: whether something will be fitted on data that are not judged. Then ``fitting`` is the training split,
-            or a fixed random share of the audit split where there is none.
 
     Raises:
         DataMissing: the data are not on this machine and cannot be fetched.
@@ -133,7 +143,7 @@ def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -
     factory = resolve(reference, "dataset", root)
     try:
         source = factory(offline=offline) if "offline" in inspect.signature(factory).parameters else factory()
-        return _dataset(source, reference, hold_out=hold_out)
+        return _dataset(source, reference)
     except FileNotFoundError as error:
         raise DataMissing(str(error)) from error
     except DataError:
@@ -142,22 +152,16 @@ def load_dataset(reference: str, root: Path, *, offline: bool, hold_out: bool) -
         raise DataError(f"{reference}: {type(error).__name__}: {error}") from error
 
 
-def _dataset(source: Any, reference: str, *, hold_out: bool) -> Dataset:
+def _dataset(source: Any, reference: str) -> Dataset:
     audit = _samples(source if isinstance(source, tuple) else source.audit, f"{reference}: audit split")
     split = getattr(source, "training", None)
     training = _samples(split, f"{reference}: training split") if split is not None else None
-    fitting = None
-    if hold_out and training is not None:
-        fitting = training.subset(MOST_HELD_OUT)
-    elif hold_out:
-        shuffled, kept = audit.subset(None), min(int(HELD_OUT * len(audit)), MOST_HELD_OUT)
-        fitting, audit = shuffled.at(slice(0, kept)), shuffled.at(slice(kept, None))
     classes = getattr(source, "classes", None) or max(int(audit.labels.max()) + 1, 2)
     if int(audit.labels.max()) >= classes:
         raise DataError(f"{reference}: audit split: expected labels in 0..{classes - 1}, got {int(audit.labels.max())}")
     digest = getattr(source, "digest", None) or content_digest(audit.images, audit.labels)
     name, files = getattr(source, "name", None) or reference, dict(getattr(source, "files", {}))
-    return Dataset(name, classes, digest, audit, training, fitting, source, files)
+    return Dataset(name, classes, digest, audit, training, None, source, files)
 
 
 def _samples(split: Any, where: str) -> Samples:

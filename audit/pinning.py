@@ -17,7 +17,6 @@ from audit.poisoning.triggers import Trigger
 from audit.requirements import CureRequirement, InversionRequirement, ReferenceNetworks, TriggerRequirement
 from audit.session import AuditSession
 from audit.trainer import FIRST_REFERENCE
-from audit.trial import samples_digest
 
 Comparing = TriggerRequirement | CureRequirement | InversionRequirement
 
@@ -86,5 +85,5 @@ def _asked(users: Sequence[Comparing], session: AuditSession) -> Asked:
         else:
             named = one.triggers if isinstance(one, TriggerRequirement) else (poison_of(one.cured, session).trigger,)
             triggers += [(trigger, session.samples(one.samples)) for trigger in named if trigger is not None]
-    once = {(trigger.text, samples_digest(samples)): (trigger, samples) for trigger, samples in triggers}
+    once = {(trigger.text, references.images_digest(samples)): (trigger, samples) for trigger, samples in triggers}
     return Asked(tuple(once.values()), tuple(inversions))

@@ -10,8 +10,9 @@ import pytest
 
 from audit.durations import WORTH_TELLING_SECONDS, spoken
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
+from audit.folder import forget_latest
 from audit.fresh import fresh_processes
-from audit.options import pytest_addoption, settings_of
+from audit.options import pytest_addoption, refuse, settings_of
 from audit.outcome import Outcome
 from audit.records import Evidence, Exhibit, Family, IfNotRun, Report, Status, TimingKind, Verdict
 from audit.report import as_html
@@ -19,6 +20,7 @@ from audit.requirements import BaseRequirement, Turn
 from audit.run import AuditRun
 from audit.session import AuditSession
 from audit.store import Arrays
+from audit.supervised import Supervision
 from audit.terminal import Terminal
 
 __all__ = ["pytest_addoption"]
@@ -36,21 +38,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "exhibits(kind): one item per exhibit of this kind")
     if not _is_audit(config):
         return
-    if getattr(config.option, "numprocesses", None):
-        raise pytest.UsageError("-n: an audit spreads its work itself, see -j; -n serves tests/unit")
-    if config.option.jobs < 1:
-        raise pytest.UsageError(f"-j: expected a number of processes, at least 1 (got {config.option.jobs})")
-    terminal, fresh = Terminal(config), fresh_processes()  # before anything that a policy names is loaded
+    supervision, terminal, settings = Supervision.of(config), Terminal(config), settings_of(config)
+    refuse(config, supervised=supervision is not None)
+    forget_latest(config.rootpath / settings.report_dir)
+    shown = (terminal.tick, terminal.foreground, terminal.announce, terminal.scrub)
+    fresh = fresh_processes()  # before anything that a policy names is loaded
     try:
-        run = AuditRun(
-            config.rootpath,
-            settings_of(config),
-            terminal.tick,
-            terminal.foreground,
-            terminal.announce,
-            terminal.scrub,
-            fresh,
-        )
+        run = AuditRun(config.rootpath, settings, *shown, supervision.run if supervision else None, fresh)
     except AuditError as error:
         if fresh is not None:
             fresh.close()
@@ -59,11 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run
     config.option.verbose = max(config.option.verbose, 1)
     config.option.tbstyle = "short"
-    if not config.option.collectonly:
-        folder = run.open_folder()
-        config.option.htmlpath, config.option.self_contained_html = str(folder / "report.html"), True
-        config.option.xmlpath = str(folder / "junit.xml")
-    config.pluginmanager.register(AuditHooks(run, terminal), "audit-hooks")
+    folder = run.open_folder()
+    config.option.htmlpath, config.option.self_contained_html = str(folder / "report.html"), True
+    config.option.xmlpath = str(folder / "junit.xml")
+    config.pluginmanager.register(AuditHooks(run, terminal, supervision), "audit-hooks")
 
 
 @pytest.fixture
@@ -115,9 +108,9 @@ def exhibit(request: pytest.FixtureRequest) -> Callable[..., None]:
 class AuditHooks:
     """The hooks of a run that is an audit."""
 
-    def __init__(self, run: AuditRun, terminal: Terminal) -> None:
-        """Forward to this run, write to this terminal."""
-        self._run, self._terminal = run, terminal
+    def __init__(self, run: AuditRun, terminal: Terminal, supervision: Supervision | None) -> None:
+        """Forward to this run, write to this terminal, answer whoever supervises the run."""
+        self._run, self._terminal, self._supervision = run, terminal, supervision
         self._report: Report | None = None
         self._owners: dict[str, str] = {}
 
@@ -135,7 +128,7 @@ class AuditHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Start what runs beside the items."""
-        if not session.testsfailed and not session.config.option.collectonly:
+        if not session.testsfailed:
             self._run.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -243,7 +236,7 @@ class AuditHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Build the report before pytest-html draws it, and let the gate set the exit code."""
-        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or session.config.option.collectonly:
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
         self._report = self._run.finish()
         session.exitstatus = self._report.gate.exit_code
@@ -256,6 +249,8 @@ class AuditHooks:
                 self._terminal.write(line)
             self._terminal.write(self._report.gate.sentence)
             self._terminal.write(f"report: {page}")
+            if self._supervision is not None and self._run.folder is not None:
+                self._supervision.tell(self._run.folder)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:

@@ -53,9 +53,10 @@ def untouched(target: TorchTarget, outcome: Outcome) -> Probe:
     return Probe(
         name="untouched",
         passed=same,
-        detail="parameters and buffers are what they were before the attack"
+        detail="parameters, buffers and images are what they were before the attack"
         if same
-        else "parameters or buffers changed while the target was attacked; its forward pass must not write to them",
+        else "parameters, buffers or our images changed while the target was attacked; its forward pass must not "
+        "write to them",
     )
 
 

@@ -60,6 +60,11 @@ def run(command: Sequence[str], *, cwd: Path, seconds: float, environment: Mappi
     return Finished(child.returncode, _text(stdout), _text(stderr))
 
 
+def attached(command: Sequence[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program on our own terminal and in our process group, so that Ctrl-C reaches it as it reaches us."""
+    return subprocess.Popen(list(command), env=dict(environment))  # nosec B603  # a list of arguments, no shell
+
+
 class Child:
     """A program that goes on running: its first line of output, the end of what it complained about, and its end."""
 

@@ -31,14 +31,18 @@ PACKAGES = (
 )
 
 
-def gather(root: Path, device: torch.device, command: str, started: datetime) -> dict[str, Any]:
-    """Return provenance as plain data: no absolute path, no host name, no environment variable."""
+def gather(root: Path, device: torch.device, command: str, started: datetime, run: str) -> dict[str, Any]:
+    """Return provenance as plain data: no absolute path, no host name, no environment variable.
+
+    ``run`` is the name of the run, by which whoever started it knows its report.
+    """
     return {
         "commit": repository.commit(root),
         "dirty": repository.is_dirty(root),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
+        "run": run,
         "device": _device(device),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

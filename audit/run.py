@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audit import ahead, drawn, repository, scenarios
+from audit import ahead, drawn, folder, repository, scenarios
 from audit.choose import choose
 from audit.collector import Collector
 from audit.dependencies import advisories, bom
@@ -28,6 +27,7 @@ from audit.files import cache_folder
 from audit.fresh import FreshProcesses
 from audit.judge import judge
 from audit.measure import Laboratory
+from audit.order import Origin, order_of
 from audit.outcome import Outcome
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, Verdict
@@ -58,9 +58,10 @@ class AuditRun:
         foreground: Callable[[], AbstractContextManager[None]],
         announce: Callable[[str], None],
         scrub: Callable[[str], str],
+        name: str | None = None,
         fresh: FreshProcesses | None = None,
     ) -> None:
-        """Choose policy and data, and check every name the command line gives.
+        """Choose policy and data, and check every name the command line gives; the run's own ``name`` is drawn if None.
 
         ``fresh`` are processes that were there before; without them, targets are asked in this one.
 
@@ -68,6 +69,7 @@ class AuditRun:
             AuditError: policy, data, advisories, target, device or a requirement id is wrong; nothing was written yet.
         """
         self.root, self.settings, self.scrub, self.started = root, settings, scrub, datetime.now(UTC)
+        self.name = name or secrets.token_hex(16)
         self.choice = choose(settings.policy, root, offline=settings.offline)
         policy = self.choice.file.policy
         self._check_names()
@@ -80,6 +82,8 @@ class AuditRun:
         self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
         cache = cache_folder(root)
+        order = order_of(policy.requirements, self.choice.dataset.audit, cache, settings.order_seed)
+        dataset = self.choice.dataset.held_out(order.seed) if policy.fits_networks else self.choice.dataset
         self.store = Store(cache / "results", machine_secret(cache))
         target = settings.target or policy.target
         kind = f"{self.choice.name}, {target}, {settings.profile}, {self.device}"
@@ -89,7 +93,8 @@ class AuditRun:
         self.session = AuditSession(
             root=root,
             file=self.choice.file,
-            dataset=self.choice.dataset,
+            dataset=dataset,
+            order=order,
             options=Options(
                 target,
                 settings.profile,
@@ -100,7 +105,7 @@ class AuditRun:
                 self.collector.waived,
                 snapshot,
             ),
-            laboratory=Laboratory(self.choice.dataset.digest, self.store, tick, self.workers, fresh=fresh),
+            laboratory=Laboratory(dataset.digest, self.store, tick, self.workers, self.name, fresh),
             foreground=foreground,
             announce=announce,
         )
@@ -136,18 +141,9 @@ class AuditRun:
         return self.durations.expected([WHOLE_RUN])
 
     def open_folder(self) -> Path:
-        """Create the report folder ``<utc>-<commit>`` and return it."""
-        commit = repository.commit(self.root)
-        name = f"{self.started:%Y%m%dT%H%M%SZ}-{commit[:10] if commit else 'uncommitted'}"
-        parent = self.root / self.settings.report_dir
-        folder = parent / name
-        for suffix in range(2, 100):
-            if not folder.exists():
-                break
-            folder = parent / f"{name}-{suffix}"
-        (folder / "evidence").mkdir(parents=True)
-        self.folder = folder
-        return folder
+        """Create the report folder, which says that it is not finished, and return it."""
+        self.folder = folder.begin(self.root / self.settings.report_dir, self.started, repository.commit(self.root))
+        return self.folder
 
     def record(
         self, requirement: BaseRequirement, evidence: Evidence, outcome: Outcome | None
@@ -177,6 +173,7 @@ class AuditRun:
     def finish(self) -> Report:
         """Build the report; write ``audit.json``, ``audit.sarif`` with every finding, and the bills of materials."""
         policy_file, settings = self.choice.file, self.settings
+        self._believe_only_unaltered_data()
         bill_notes = self._write_bills()
         report = self.collector.report(
             policy_file.policy,
@@ -188,6 +185,7 @@ class AuditRun:
                 "profile": settings.profile.value,
                 "dataset": self.choice.dataset.name,
                 "data_digest": self.choice.dataset.digest,
+                "order": self.session.order.model_dump(mode="json"),
                 "requirements": [one.model_dump(mode="json") for one in self.requirements],
                 "left_out": [
                     one.id for one in policy_file.policy.requirements if one.id not in {r.id for r in self.requirements}
@@ -197,7 +195,7 @@ class AuditRun:
             target=self.session.describe_target(),
             notes=(*self.session.notes, *self.store.notes, *bill_notes),
             seconds=time.monotonic() - self._begun,
-            provenance=gather(self.root, self.device, settings.command(self.choice), self.started),
+            provenance=gather(self.root, self.device, self._command(settings), self.started, self.name),
             partial=self.partial,
             allow_incomplete=settings.allow_incomplete,
             blocked=self.blocked,
@@ -213,13 +211,26 @@ class AuditRun:
             as_sarif.write(whole, self.folder / "audit.sarif")
         return report
 
+    def _believe_only_unaltered_data(self) -> None:
+        altered = self.session.witness.altered()
+        if altered:
+            reason = f"images or labels in memory were altered during the run ({', '.join(altered)})"
+            self.collector.disbelieve(f"{reason}, so nothing that was measured is believed")
+            self.session.notes.append(f"{reason}: something that the policy names writes where it must not")
+
+    def _command(self, settings: Settings) -> str:
+        """Return the command that repeats a run with these settings, on images in the same order."""
+        order = self.session.order
+        seed = None if order.origin is Origin.PINNED else order.seed
+        return replace(settings, order_seed=seed).command(self.choice)
+
     def _with_findings(self, verdict: Verdict) -> Verdict:
         """Return a verdict with the findings that were cut from its evidence."""
         found = self._found.get(verdict.requirement_id, verdict.evidence.findings)
         return verdict.model_copy(update={"evidence": verdict.evidence.model_copy(update={"findings": found})})
 
     def close(self, *, complete: bool) -> Path | None:
-        """Point ``latest`` at a finished report; remove an unfinished one, so that nothing half-written stays.
+        """Mark a finished report as such; remove an unfinished one, so that nothing half-written stays.
 
         Returns:
             Where ``report.html`` lies, relative to the repository where it is inside; None if there is none.
@@ -232,13 +243,9 @@ class AuditRun:
             return None
         page = self.folder / "report.html"
         if not complete or not page.is_file():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            folder.discard(self.folder)
             return None
-        latest = self.folder.parent / "latest"
-        scratch = self.folder.parent / f".latest.{os.getpid()}"
-        scratch.unlink(missing_ok=True)
-        scratch.symlink_to(self.folder.name)
-        scratch.replace(latest)
+        folder.finish(self.folder)
         return page.relative_to(self.root) if page.is_relative_to(self.root) else page
 
     def _check_names(self) -> None:
@@ -306,5 +313,5 @@ class AuditRun:
         if self.partial or self.settings.profile is Profile.FULL or self.settings.exhibits:
             return None
         counts = drawn.left_out(self.choice.file.policy.exhibits)
-        command = replace(self.settings, exhibits=True).command(self.choice)
+        command = self._command(replace(self.settings, exhibits=True))
         return {"counts": counts, "command": command} if counts else None

@@ -21,6 +21,7 @@ from audit.errors import IntegrityError, TargetError
 from audit.lasting import Lasting
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
+from audit.order import Order
 from audit.poisoning.detectors import Detection, detected
 from audit.poisoning.plan import Poisoning
 from audit.poisoning.triggers import Trigger
@@ -30,6 +31,7 @@ from audit.requirements import BuiltinControl, Count, Limits, Requirement, Targe
 from audit.target import TorchTarget, wrap_network
 from audit.trainer import Origin, Trainer, Weights, pinned
 from audit.trial import Shown
+from audit.witness import Witness
 from audit.workers import Ahead
 
 PLANTED = 0.1  # share of the images that a backdoored control is fitted on
@@ -57,12 +59,14 @@ class AuditSession:
     collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data; ``memorised`` has
     the probes of whether a target knows the judged images, by its name. ``beside`` has the processes that examine
     requirements beside this one, ``seconds_beside`` how long each of those took; of ``to_start_beside`` they start with
-    the first requirement that takes longer than the ones examined at once.
+    the first requirement that takes longer than the ones examined at once. ``witness`` knows what the data were in the
+    beginning.
     """
 
     root: Path
     file: PolicyFile
     dataset: Dataset
+    order: Order
     options: Options
     laboratory: Laboratory
     foreground: Callable[[], AbstractContextManager[None]]
@@ -80,11 +84,16 @@ class AuditSession:
     poisonings: list[dict[str, Any]] = field(default_factory=list)
     memorised: dict[str, tuple[Probe, ...]] = field(default_factory=dict)
     lasting: Lasting = field(default_factory=Lasting)
+    witness: Witness = field(default_factory=Witness)
     trainer: Trainer = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let the trainer serve this session."""
+        """Let the trainer serve this session, and the witness see its data."""
         self.trainer = Trainer(self)
+        data = self.dataset
+        for name, split in (("audit", data.audit), ("training", data.training), ("fitting", data.fitting)):
+            if split is not None:
+                self.witness.watch(f"{name} split", split)
 
     @property
     def target_name(self) -> str:
@@ -216,10 +225,11 @@ class AuditSession:
         return self._once(name := f"builtin backdoored, {trigger.text}", lambda: self._backdoored(name, trigger))
 
     def samples(self, limit: Limits | Count) -> Samples:
-        """Return the audit split in a fixed random order, at most as many as the limit allows."""
+        """Return the audit split in the order of this run, at most as many as the limit allows."""
         count = limit.of(self.options.profile) if isinstance(limit, Limits) else None if limit == "all" else limit
         if count not in self._samples:
-            self._samples[count] = self.dataset.audit.subset(count)
+            chosen = self.dataset.audit.subset(count, self.order.seed)
+            self._samples[count] = self.witness.watch(f"audit split, {len(chosen)} images in order", chosen)
         return self._samples[count]
 
     def describe_target(self) -> dict[str, Any]:

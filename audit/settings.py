@@ -27,6 +27,7 @@ class Settings:
     jobs: int = 1
     report_dir: Path = Path("reports")
     advisories: str | None = None
+    order_seed: int | None = None
 
     def command(self, choice: Choice) -> str:
         """Return the command that repeats this run, every choice spelt out."""
@@ -38,6 +39,7 @@ class Settings:
             [f"--advisories {Path(self.advisories).name if outside else self.advisories}"] if self.advisories else []
         )
         words += [f"--device {self.device}"] if self.device != "auto" else []
+        words += [f"--order-seed {self.order_seed}"] if self.order_seed is not None else []
         flags = {
             "offline": self.offline,
             "allow-incomplete": self.allow_incomplete,

@@ -164,7 +164,7 @@ class TorchTarget:
         if self.exact:
             return self.logits(x)
         if self.draws == 1 and not torch.is_grad_enabled():
-            return self._answer(self._fused.logits(x.to(self.device)), len(x))
+            return self._answer(self._fused.logits(x.to(self.device, copy=True)), len(x))
         with torch.autocast(self.device.type, torch.bfloat16):
             return self.logits(x)
 
@@ -204,7 +204,7 @@ class TorchTarget:
         return parameters_digest(self._network) == self._frozen
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self._answer(self._network(x), len(x))
+        return self._answer(self._network(x.clone()), len(x))  # a copy: a network may write into what it is given
 
     def _answer(self, found: object, count: int) -> Tensor:
         """Count what the network was asked, and return its answer as float32."""

@@ -146,14 +146,14 @@ class Trial:
             clean: what the target says of it unmoved.
         """
         first = first_logits(self.target, block)  # before the attack, which may change the network
-        asked, begun = self.source.passes.copy(), time.perf_counter()
+        asked, given, begun = self.source.passes.copy(), samples_digest(block), time.perf_counter()
         seen = Seen.of(block, block.images.clone(), clean, clean)
         for place, stage in enumerate(self.attack.stages(self.target.classes)):
             rows = seen.broken_by == STANDING if place else torch.ones_like(seen.broken_by, dtype=torch.bool)
             if bool(rows.any()):
                 self._run_stage(place, stage, seen, torch.nonzero(rows).flatten())
         attack_seconds = time.perf_counter() - begun
-        untouched = self.target.unchanged() and self.source.unchanged()
+        untouched = self.target.unchanged() and self.source.unchanged() and samples_digest(block) == given
         description = seen.describe(attack_seconds, self.source.passes.since(asked)) | {"untouched": untouched}
         arrays = seen.arrays(self.threat_model.norm) | {"moved": seen.moved.numpy(), "clean_logits": first}
         return arrays, description

@@ -55,6 +55,18 @@ def settle() -> None:
         mallopt(TRIM_THRESHOLD, MOST_KEPT)
 
 
+def die_with(parent: int) -> None:
+    """Have the system kill this process when its parent dies; end it now if that happened already.
+
+    Nothing is done where there is no such thing, which is everywhere but on Linux.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+
+
 class Ahead:
     """A piece of work that was started before anybody needs what it returns."""
 
@@ -229,9 +241,7 @@ def _be_a_worker(parent: int) -> None:
     """Make a process that was just forked silent, deaf to Ctrl-C, of one thread, and dead with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and folders are cleaned up
-    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
+    die_with(parent)
     nothing = Path(os.devnull).open("w")  # noqa: SIM115  # open as long as the process lives
     sys.stdout = sys.stderr = nothing
     os.dup2(nothing.fileno(), 1)

@@ -11,7 +11,7 @@ from audit.compare.policies import policies, stated
 from audit.compare.reading import Audit
 from audit.compare.verdicts import findings, judged, verdicts
 
-EVERY_RUN = frozenset({"started", "finished", "command"})
+EVERY_RUN = frozenset({"started", "finished", "command", "run"})
 BILLS = frozenset({"sbom", "mlbom"})  # they repeat the environment, the model and the figures
 
 

@@ -36,7 +36,10 @@ Counts = tuple[Annotated[int, Field(ge=0)], ...]
 
 
 class PinnedRates(Record):
-    """How many images of other classes a trigger turned into each class, of how many; ``samples`` says which images."""
+    """How many images of other classes a trigger turned into each class, of how many; ``samples`` says which images.
+
+    Their order does not matter here, nor for accuracies; an inversion begins with the first.
+    """
 
     trigger: AnyTrigger
     samples: str
@@ -103,7 +106,7 @@ class Reference:
 
     def rates(self, samples: Samples, trigger: Trigger) -> tuple[Rate, ...]:
         """Return the attack success rates of a trigger, one a class."""
-        digest = samples_digest(samples)
+        digest = images_digest(samples)
         for one in self.pinned.rates if self.pinned else ():
             if one.trigger == trigger and one.samples == digest:
                 counts = zip(one.classes, one.hits, one.n, strict=True)
@@ -112,7 +115,7 @@ class Reference:
 
     def right(self, samples: Samples) -> int:
         """Return how many unchanged images are classified correctly."""
-        digest = samples_digest(samples)
+        digest = images_digest(samples)
         for one in self.pinned.accuracies if self.pinned else ():
             if one.samples == digest:
                 return one.right
@@ -138,14 +141,14 @@ class Asked:
     def of(self, reference: Reference, seed: int, weights_sha256: str) -> PinnedNetwork:
         """Return what a trained reference contributes."""
         rates = [(trigger, samples, reference.rates(samples, trigger)) for trigger, samples in self.triggers]
-        images = {samples_digest(samples): samples for _, samples in self.triggers}
+        images = {images_digest(samples): samples for _, samples in self.triggers}
         return PinnedNetwork(
             seed=seed,
             weights_sha256=weights_sha256,
             rates=tuple(
                 PinnedRates(
                     trigger=trigger,
-                    samples=samples_digest(samples),
+                    samples=images_digest(samples),
                     classes=tuple(one.target_class for one in found),
                     hits=tuple(one.hits for one in found),
                     n=tuple(one.n for one in found),
@@ -168,6 +171,11 @@ class Asked:
                 )
             ),
         )
+
+
+def images_digest(samples: Samples) -> str:
+    """Return the SHA-256 of images, labels and places, whatever their order: counts do not hang on it."""
+    return samples_digest(samples.at(samples.index.argsort()))
 
 
 def read(path: Path) -> Pins:

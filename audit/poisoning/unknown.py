@@ -10,7 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
-from audit.loading import Samples
+from audit.loading import SUBSET_SEED, Samples
+from audit.order import Origin
 from audit.poisoning.inversion import Inverted, inverted
 from audit.records import Evidence, Exhibit, Measurement, Metric, Probe
 from audit.requirements import InversionRequirement
@@ -65,8 +66,9 @@ def sheet(
 
 
 def images(session: AuditSession) -> Samples:
-    """Return the clean images that inversions look at."""
-    return session.dataset.audit.subset(FITTED_AND_COUNTED)
+    """Return the clean images that inversions look at: of pinned data those that pinned references were shown."""
+    seed = SUBSET_SEED if session.order.origin is Origin.PINNED else session.order.seed
+    return session.dataset.audit.subset(FITTED_AND_COUNTED, seed)
 
 
 def _made_by(name: str, session: AuditSession) -> tuple[str | None, str | None]:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import save
 
 from audit.artifacts import examine
 from audit.dependencies import bom
+from audit.loading import SUBSET_SEED
 from audit.process import run
 from tests.unit import toy
 
@@ -200,8 +202,8 @@ class Toy:
         """Return one requirement of the policy, to be changed."""
         return next(one for one in self.policy["requirements"] if one["id"] == name)
 
-    def audit(self, *options, offline=True, in_process=True, **how):
-        """Run the audit; returns pytest's result. ``how`` goes to pytester."""
+    def prepare(self):
+        """Write policy and register as they are now."""
         self.write("policies/toy.yaml", yaml.safe_dump(copy.deepcopy(self.policy)))
         element = {"id": "toy", "title": "Toy", "kind": "process", "boundary": "here", "cells": self.register}
         boundary = {"id": "here", "title": "Here", "column": 0}
@@ -211,10 +213,17 @@ class Toy:
             yaml.safe_dump({"schema_version": 2, "boundaries": [boundary], "elements": elements}),
         )
         self.git("add", "module.py")
+
+    def audit(self, *options, offline=True, in_process=True, supervised=False, **how):
+        """Run the audit by pytest, or by ``python -m audit run``; returns its result. ``how`` goes to pytester."""
+        self.prepare()
         alone = [] if "-j" in options else ["-j", "1"]  # toys are too small to be worth a process
-        words = ["tests", "--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *alone, *options]
+        order = [] if "--order-seed" in options else ["--order-seed", str(SUBSET_SEED)]  # a drawn one would be no test
+        words = ["--policy", "policies/toy.yaml", *(["--offline"] if offline else []), *alone, *order, *options]
+        if supervised:
+            return self.pytester.run(sys.executable, "-m", "audit", "run", *words, **how)
         start = self.pytester.runpytest_inprocess if in_process else self.pytester.runpytest_subprocess
-        return start(*words, **how)
+        return start("tests", *words, **how)
 
     def verdicts(self):
         """Return the verdicts of the last audit by id."""

@@ -28,6 +28,7 @@ ROOMS = (
         "memorised.changes",
         "memorised.copies",
         "memorised.tensors",
+        "folder",
         "lasting",
         "yaml_files",
         "terms",
@@ -60,6 +61,7 @@ ROOMS = (
     ),
     (
         "arithmetic",
+        "supervise",
         "compare",
         "devices",
         "extends",
@@ -77,8 +79,8 @@ ROOMS = (
         "defences",
         "poisoning.plan",
     ),
-    ("outcome", "builtin", "workers"),
-    ("target", "attacks", "scanners"),
+    ("outcome", "builtin", "workers", "witness"),
+    ("supervised", "target", "attacks", "scanners"),
     ("requirements", "trial", "provenance", "contract", "building"),
     ("fresh",),
     ("measure",),
@@ -93,7 +95,7 @@ ROOMS = (
     ),
     ("poisoning.references", "policy", "serving.bench", "waivers"),
     ("since_base",),
-    ("drawn", "choose", "session", "trainer", "collector", "report", "challenge"),
+    ("drawn", "choose", "order", "session", "trainer", "collector", "report", "challenge"),
     ("memorised.examine",),
     ("settings", "scope"),
     ("options", "examine", "scenarios", "terminal", "dependencies.bom", "poisoning.clean_networks"),
@@ -178,7 +180,7 @@ def test_the_harness_and_its_subject_do_not_know_each_other():
 
 
 def test_importing_the_package_does_not_import_torch():
-    program = "import sys, audit, audit.policy, audit.judge; sys.exit('torch' in sys.modules)"
+    program = "import sys, audit, audit.policy, audit.judge, audit.cli; sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", program], cwd=ROOT, seconds=60).code == 0
 
 

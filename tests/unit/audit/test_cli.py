@@ -1,4 +1,4 @@
-"""The command line: lists, shows, prints the schema, and hands ``run`` to pytest unchanged."""
+"""The command line: lists, shows, prints the schema, and hands ``run`` on with its options unchanged."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def test_bad_input_is_exit_4_and_one_line(monkeypatch, capsys, words, message):
     assert err.count("\n") == 1
 
 
-def test_run_hands_its_options_to_pytest(monkeypatch):
+def test_run_hands_its_options_to_the_supervised_pytest(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli.pytest, "main", lambda words: seen.append(words) or 10)
+    monkeypatch.setattr(cli, "supervise", lambda words: seen.append(words) or 10)
     assert cli.main(["run", "--only", "EVA-001", "--offline"]) == 10
-    assert seen == [["tests", "--only", "EVA-001", "--offline"]]
+    assert seen == [["--only", "EVA-001", "--offline"]]
 
 
 def test_every_option_of_the_readme_exists_and_every_option_is_in_the_readme(pytestconfig):

@@ -17,8 +17,8 @@ from tests.unit import toy
 ROOT = Path(__file__).parents[3]
 
 
-def load(reference="tests.unit.toy:data", *, hold_out=False):
-    return load_dataset(reference, ROOT, offline=True, hold_out=hold_out)
+def load(reference="tests.unit.toy:data"):
+    return load_dataset(reference, ROOT, offline=True)
 
 
 def broken(monkeypatch, images=None, labels=None):
@@ -74,6 +74,7 @@ def test_subset_is_random_fixed_and_without_repetition():
     whole = samples.subset(None)
     assert torch.equal(whole.labels[:30], first.labels)
     assert torch.equal(samples.subset(500).labels, whole.labels)
+    assert samples.subset(30, seed=5).labels.tolist() != first.labels.tolist()
     assert sorted(whole.labels.tolist()) == list(range(100))
 
 
@@ -112,15 +113,26 @@ def test_a_pair_of_arrays_is_a_dataset():
 
 
 def test_what_is_held_out_for_fitting_is_not_judged():
-    dataset = load(hold_out=True)
+    dataset = load().held_out(seed=5)
     assert (len(dataset.audit), len(dataset.fitting)) == (320, 80)
     assert not set(dataset.audit.index.tolist()) & set(dataset.fitting.index.tolist())
+
+
+def test_whoever_does_not_know_the_seed_does_not_know_what_is_held_out():
+    """The share that is left out of every figure was a fixed one: hard images could be put there."""
+    first, second = (set(load().held_out(seed).fitting.index.tolist()) for seed in (5, 6))
+    assert 0 < len(first & second) < 40
+
+
+def test_the_digest_is_that_of_all_the_data_whatever_is_held_out():
+    pair = load("tests.unit.toy:pair")
+    assert pair.held_out(5).digest == pair.digest == pair.held_out(6).digest
 
 
 def test_a_training_split_is_taken_for_fitting_where_there_is_one(monkeypatch):
     data, more = toy.data(offline=True), toy.data(offline=True, n=90).audit
     monkeypatch.setattr(toy, "data", lambda *, offline: SimpleNamespace(audit=data.audit, training=more))
-    dataset = load(hold_out=True)
+    dataset = load().held_out(seed=5)
     assert (len(dataset.audit), len(dataset.fitting)) == (400, 90)
 
 

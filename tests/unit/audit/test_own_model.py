@@ -213,7 +213,7 @@ def test_models_made_elsewhere_keep_what_others_measured(laboratory, monkeypatch
         bounds=(0.0, 1.0),
         device=torch.device("cpu"),
     )
-    data = load_dataset("model_under_test.data:mnist", ROOT, offline=True, hold_out=False)
+    data = load_dataset("model_under_test.data:mnist", ROOT, offline=True)
     first = Samples(data.audit.images[:1000], data.audit.labels[:1000])
     budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=eps)
     outcome = laboratory.attacked(target, first, Pgd(steps=40, step_size=0.01), budget, seed=0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from audit import tools
+from tests.unit.audit.conftest import INI
 
 
 def test_honest_network_opens_the_gate(toy_audit):
@@ -224,7 +225,7 @@ def test_item_that_does_not_end_in_one_verdict_is_not_green(toy_audit, body, sta
             "*PolicyError: targets.honest.factory: expected an importable*",
             id="factory typo",
         ),
-        pytest.param({}, ["-k", "EVA"], "*exactly one test item*use --only*", id="-k"),
+        pytest.param({}, ["--order-seed", "-1"], "*--order-seed: expected a seed of 0 to *", id="order"),
         pytest.param({}, ["-n", "2"], "*-n: an audit spreads its work itself, see -j*", id="xdist"),
     ],
 )
@@ -237,6 +238,58 @@ def test_bad_input_is_exit_4_and_leaves_no_report(toy_audit, change, options, me
     result.stderr.fnmatch_lines([message])
     reports = toy_audit.root / "reports"
     assert not reports.exists() or list(reports.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--collect-only"], "--collect-only"),
+        (["--co"], "--collect-only"),
+        (["-k", "EVA"], "-k"),
+        (["-m", "requirements"], "-m"),
+        (["--deselect", "tests/test_evasion.py"], "--deselect"),
+        (["-x"], "-x, --maxfail"),
+        (["--maxfail=2"], "-x, --maxfail"),
+        (["--lf"], "--lf"),
+        (["--ff"], "--ff"),
+        (["--sw"], "--sw"),
+        (["--setup-only"], "--setup-only"),
+        (["--setup-plan"], "--setup-only, --setup-plan"),
+        (["--cache-show"], "--cache-show"),
+        (["--fixtures-per-test"], "--fixtures-per-test"),
+        (["-p", "no:audit-hooks"], "-p no:audit-hooks"),
+        (["-p", "no:junitxml"], "-p no:junitxml"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_an_option_that_would_decide_no_gate_is_a_usage_error(toy_audit, options, name):
+    """With --collect-only pytest once ended with 0 in a repository whose gate was closed."""
+    toy_audit.pytester.makeini(INI.replace("-p no:cacheprovider", ""))
+    result = toy_audit.audit(*options)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{name}: an audit examines every requirement of its policy*and decides a gate*"])
+
+
+def test_an_option_that_would_decide_no_gate_is_seen_in_the_environment_too(toy_audit, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")
+    result = toy_audit.audit()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--collect-only: an audit examines*"])
+
+
+def test_unit_tests_take_every_option_of_pytest(toy_audit):
+    (toy_audit.root / "tests/unit").mkdir()
+    toy_audit.write("tests/unit/test_own.py", "def test_own():\n    pass\n\ndef test_other():\n    pass\n")
+    result = toy_audit.pytester.runpytest_inprocess("tests/unit", "-x", "-k", "test_other")
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_an_audit_that_breaks_off_leaves_no_older_report_as_the_latest(toy_audit):
+    """Damaged data, exit 4, once left the green report of the day before as the latest."""
+    assert toy_audit.audit("--only", "PERF-001").ret == 0
+    toy_audit.policy["dataset"] = "tests.unit.toy:damaged"
+    assert toy_audit.audit("--only", "PERF-001").ret == 4
+    assert not (toy_audit.root / "reports/latest").is_symlink()
 
 
 PIXEL = {"kind": "pixel", "row": 0, "column": 0}

@@ -140,3 +140,30 @@ def test_digest_covers_helpers_and_plain_attributes(tmp_path, monkeypatch):
     assert build("own_net:hot").digest != first
     (tmp_path / "own_helpers.py").write_text("def shown(x):\n    return x.round()\n")
     assert build("own_net:warm").digest != first
+
+
+class Writing(torch.nn.Module):
+    """Write into its own input, as a careless in-place operation does."""
+
+    def forward(self, x):
+        x.mul_(0)
+        return torch.stack((x.flatten(1).sum(1), x.flatten(1).sum(1) + 1), dim=1)
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["float32", "cheap arithmetic"])
+def test_a_network_that_writes_into_its_input_writes_into_a_copy(make_target, samples, exact):
+    """A network once emptied the harness's own images, and with them what the rest of the run was measured on."""
+    target, before = make_target(Writing()), samples.images.clone()
+    target.exact = exact
+    for _ in range(15):  # cheap arithmetic traces a network after a while
+        with torch.no_grad():
+            target.step_logits(samples.images)
+    target.predict(samples.images)
+    assert torch.equal(samples.images, before)
+
+
+def test_gradients_pass_through_the_copy(make_target, samples):
+    target = make_target(toy.honest())
+    x = samples.images[:3].clone().requires_grad_()
+    target.logits(x)[:, 1].sum().backward()
+    assert torch.equal(x.grad[0, 0], toy.halves())

@@ -200,7 +200,7 @@ def test_what_cannot_be_is_a_policy_error_with_its_path(audit, place, value, mes
     for part in place[:-1]:
         node = node[part]
     node[place[-1]] = value
-    result = audit.audit("--collect-only")
+    result = audit.audit()
     assert result.ret == 4
     assert message in result.stderr.str() + result.stdout.str()
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_is_a_policy_error_with_its_path(audit, place, value, mes
 def test_poison_without_training_data_is_a_policy_error(audit):
     audit.policy["dataset"] = "tests.unit.toy:data"
     audit.policy["requirements"] = audit.policy["requirements"][:1]
-    result = audit.audit("--collect-only")
+    result = audit.audit()
     assert result.ret == 4
     assert (
         "targets.poisoned.poison: expected a dataset with a training split to poison (got none)" in result.stderr.str()
@@ -217,6 +217,6 @@ def test_poison_without_training_data_is_a_policy_error(audit):
 
 def test_an_empty_training_split_is_a_usage_error(audit):
     audit.policy["dataset"] = "tests.unit.poisonable:nothing_to_train_on"
-    result = audit.audit("--collect-only")
+    result = audit.audit()
     assert result.ret == 4
     assert "training split: expected at least one label" in result.stderr.str()

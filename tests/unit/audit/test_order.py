@@ -1,0 +1,113 @@
+"""The order of the images: derived where the data are pinned, else drawn once for just these data."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from audit.loading import Samples, content_digest
+from audit.order import Origin, order_of
+from audit.requirements import IntegrityRequirement
+from tests.unit.audit.conftest import requirement
+
+
+@pytest.fixture
+def pins(samples):
+    """Give a requirement that pins the toy images."""
+    stated = requirement(
+        "POI-005",
+        "poisoning",
+        {"metric": "findings", "at_most": 0},
+        check="integrity",
+        training="0" * 64,
+        audit=content_digest(samples.images, samples.labels).removeprefix("sha256:"),
+        fingerprints="pins.safetensors",
+        control={"tamper": "copies"},
+    )
+    return IntegrityRequirement.model_validate(stated)
+
+
+def reversed_file(samples):
+    return Samples(samples.images.flip(0), samples.labels.flip(0))
+
+
+def test_whoever_puts_easy_images_first_does_not_find_them_first(samples, tmp_path):
+    """With the fixed seed of old the first 200 rows of the order were known before the data were made."""
+    orders = {order_of((), samples, tmp_path / str(place), None).seed for place in range(5)}
+    assert len(orders) == 5
+    first = [samples.subset(200, seed).index.tolist() for seed in orders]
+    assert all(len(set(one) & set(other)) < 150 for one in first for other in first if one is not other)
+
+
+def test_a_drawn_order_is_kept_for_the_same_data_and_no_others(samples, tmp_path):
+    first = order_of((), samples, tmp_path, None)
+    assert first.origin is Origin.DRAWN
+    assert order_of((), samples, tmp_path, None) == first
+    assert order_of((), reversed_file(samples), tmp_path, None).seed != first.seed
+
+
+def test_a_damaged_file_in_the_cache_is_drawn_anew(samples, tmp_path):
+    first = order_of((), samples, tmp_path, None)
+    (file,) = (tmp_path / "orders").glob("*.json")
+    for content in ("", "{}", '{"seed": -1}', '{"seed": "x"}'):
+        file.write_text(content, encoding="utf-8")
+        again = order_of((), samples, tmp_path, None)
+        assert again != first
+        assert order_of((), samples, tmp_path, None) == again
+
+
+def test_pinned_data_come_in_the_same_order_everywhere(samples, pins, tmp_path):
+    first = order_of((pins,), samples, tmp_path / "here", None)
+    assert first.origin is Origin.PINNED
+    assert order_of((pins,), samples, tmp_path / "there", None) == first
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("part", ["training", "raw_files"])
+def test_the_order_of_pinned_data_hangs_on_all_that_is_pinned(samples, pins, tmp_path, part):
+    other = pins.model_copy(update={"training": "1" * 64} if part == "training" else {"raw_files": {"f": "2" * 64}})
+    seeds = {order_of((one,), samples, tmp_path, None).seed for one in (pins, other)}
+    assert len(seeds) == 2
+
+
+def test_data_that_are_not_what_the_policy_pins_come_in_a_drawn_order(samples, pins, tmp_path):
+    """A pin in the policy says nothing of other data, which an audit of some requirements would not compare."""
+    assert order_of((pins,), reversed_file(samples), tmp_path, None).origin is Origin.DRAWN
+
+
+def test_a_recorded_order_can_be_repeated(samples, pins, tmp_path):
+    assert order_of((pins,), samples, tmp_path, 7).model_dump() == {"seed": 7, "origin": Origin.GIVEN}
+
+
+def test_the_report_says_which_order_and_how_to_repeat_it(toy_audit):
+    toy_audit.prepare()
+    words = ("tests", "--policy", "policies/toy.yaml", "--offline", "-j", "1", "--only", "EVA-002")
+    assert toy_audit.pytester.runpytest_inprocess(*words).ret == 0
+    report = toy_audit.report()
+    seed = report["policy"]["order"]["seed"]
+    assert report["policy"]["order"]["origin"] == Origin.DRAWN
+    assert f"--order-seed {seed}" in report["provenance"]["command"]
+    page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert f"seed {seed}, {Origin.DRAWN}" in page
+    first = toy_audit.verdicts()["EVA-002"]["measurement"]
+    assert toy_audit.pytester.runpytest_inprocess(*words).ret == 0
+    again = toy_audit.verdicts()["EVA-002"]["measurement"]
+    assert (first["from_store"], again["from_store"]) == (False, True), "the kept order finds what was stored"
+    assert toy_audit.audit("--only", "PERF-001", "--order-seed", str(seed)).ret == 0
+    assert toy_audit.report()["policy"]["order"] == {"seed": seed, "origin": Origin.GIVEN}
+
+
+def test_every_limit_looks_at_the_images_in_the_order_of_the_run(samples):
+    from audit.session import AuditSession
+
+    seen = SimpleNamespace(
+        options=SimpleNamespace(profile=None),
+        _samples={},
+        dataset=SimpleNamespace(audit=samples),
+        order=SimpleNamespace(seed=5),
+        witness=SimpleNamespace(watch=lambda name, split: split),
+    )
+    few, more = (AuditSession.samples(seen, count) for count in (30, 100))
+    assert more.index[:30].tolist() == few.index.tolist() == samples.subset(30, 5).index.tolist()
+    assert few.index.tolist() != samples.subset(30).index.tolist()
