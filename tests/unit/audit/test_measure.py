@@ -257,6 +257,19 @@ def test_a_network_that_an_attack_changes_in_a_process_of_its_own_is_noticed(lab
     assert outcome.description["untouched"] is False
 
 
+def test_images_that_are_altered_in_a_process_of_its_own_are_noticed(laboratory, make_target, samples):
+    class Scribbling(Pgd):
+        def perturb(self, target, *given):
+            samples.images[250] *= 0.99
+            return super().perturb(target, *given)
+
+    before = samples.images.clone()
+    beside = Laboratory("sha256:toy", laboratory.store, laboratory.tick, Workers(2))
+    outcome = beside.attacked(make_target(toy.honest()), samples, Scribbling(steps=1), threat(0.05), seed=0)
+    assert torch.equal(samples.images, before), "here nothing was altered"
+    assert outcome.description["untouched"] is False
+
+
 KILLED = """
 import os, signal, sys
 import torch
