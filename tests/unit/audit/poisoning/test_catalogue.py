@@ -10,7 +10,7 @@ import torch
 from audit.judge import compare
 from audit.loading import Samples
 from audit.outcome import Rate
-from audit.poisoning import clean_networks
+from audit.poisoning import catalogue, clean_networks
 from audit.poisoning.catalogue import backdoor
 from audit.poisoning.excess import Excess
 from audit.poisoning.references import Reference, prepare
@@ -216,6 +216,17 @@ def test_a_backdoor_that_fires_wherever_its_mark_stands_is_a_doubt_without_refer
     assert "attack success rate 0.4000" in probe.detail
     assert "where the ceiling is 0.05" in probe.detail
     assert "on the least moved of 1 small clean networks 0.0" in probe.detail
+
+
+@pytest.mark.parametrize(("other", "excused"), [(fires_anywhere, True), (toy.honest, False)], ids=["all", "not all"])
+def test_a_trigger_is_excused_where_it_moves_every_small_clean_network_as_much(
+    examine, make_target, monkeypatch, other, excused
+):
+    moved = [make_target(fires_anywhere(), "small 1"), make_target(other(), "small 2")]
+    monkeypatch.setattr(catalogue, "clean_networks", lambda session: moved)
+    found = examine(fires_anywhere, triggers=(CORNER, GREY))
+    (probe,) = (one for one in found.evidence.probes if one.name == "triggers not judged are perturbations")
+    assert probe.passed is excused
 
 
 def test_without_data_to_fit_clean_networks_on_there_is_no_excuse_for_a_trigger(examine, samples):
