@@ -160,7 +160,7 @@ def _beliefs(requirement: AdvisoriesRequirement, snapshot: Snapshot) -> Iterator
     yield Probe(
         name="the advisories are recent",
         passed=not to_come and age <= most,
-        detail=f"the newest record is of {snapshot.newest}, taken was the snapshot on {taken}: {told}; at most {most} "
+        detail=f"the snapshot was taken on {taken}, its newest record is of {snapshot.newest}: {told}; at most {most} "
         "days are allowed",
     )
     records, packages = snapshot.records, len(snapshot.by_name)

@@ -244,7 +244,7 @@ def test_two_records_of_2018_taken_today_are_no_snapshot_to_believe(session, mak
         ("the advisories are recent", False),
         ("the advisories are a whole dump", False),
     ]
-    assert f"the newest record is of 2018-10-10, taken was the snapshot on {TODAY}" in given.reason
+    assert f"the snapshot was taken on {TODAY}, its newest record is of 2018-10-10: it is" in given.reason
     assert "2 records in force about 2 packages; at least 10,000 about 5,000 are required" in given.reason
 
 
