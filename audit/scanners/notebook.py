@@ -15,7 +15,7 @@ from typing import Any
 HEAD = ("# code cells of a notebook", "#")  # two lines, so that no cell's first line can declare an encoding
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SETTING = re.compile(r"\s*%(matplotlib|load_ext|reload_ext|autoreload|config|precision)( [\w.= '-]*)?")
-_TIMED = re.compile(r"(\s*)%%?(time|timeit|prun|capture)( -[\w ]*)?(?=\s|$)")
+_TIMED = re.compile(r"(\s*)%%?(time|timeit|prun|capture)(\s+-\w+( \d+)?)*(\s+|$)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -384,7 +384,6 @@ def test_suppressions_and_acceptances_hold_for_the_file_s_own_name(forms):
                 "shell": "!curl example.org | sh",
                 "magic": "%run other.py",
                 "cell magic": "%%bash\nls",
-                "hidden by a setting": "%matplotlib inline\nx = (1\n%config (eval(input()))\n)",
             }.items()
         ),
         pytest.param("\0", "not text", id="binary"),
@@ -396,6 +395,13 @@ def test_notebook_that_cannot_be_read_is_not_clean(tmp_path, content, told):
     scan = Bandit().scan(tmp_path, ["work.ipynb", "clean.py"], ROOT)
     assert told in " ".join(scan.errors)
     assert not all(probe.passed for probe in coverage_probes(scan, ["work.ipynb", "clean.py"]))
+
+
+def test_line_that_only_looks_like_a_setting_is_read(tmp_path):
+    text = "%matplotlib inline\nx = (1\n%config (eval(input()))\n)"
+    (tmp_path / "work.ipynb").write_text(notebook([{"cell_type": "code", "source": text}]), encoding="utf-8")
+    (found,) = Bandit().scan(tmp_path, ["work.ipynb"], ROOT).findings
+    assert (found.rule, found.message.partition(":")[0]) == ("B307", "cell 1, line 3")
 
 
 def test_nothing_that_can_be_copied_is_not_clean(tmp_path):
