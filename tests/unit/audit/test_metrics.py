@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.metrics import distances, project, proportion_interval
+from audit.metrics import distances, fisher, project, proportion_interval
 from audit.records import Norm
 
 
@@ -29,6 +29,13 @@ def test_interval_matches_the_table(successes, n, low, high):
 def test_interval_refuses_what_is_no_proportion(successes, n):
     with pytest.raises(ValueError, match="expected 0 <= successes <= n"):
         proportion_interval(successes, n, 0.95)
+
+
+def test_fisher_knows_the_lady_who_tastes_tea():
+    """Fisher 1935, chapter 2: all four cups right has a chance of 1 in 70, three of four one of 17 in 70."""
+    assert fisher(4, 4, 0, 4) == pytest.approx(1 / 70)
+    assert fisher(3, 4, 1, 4) == pytest.approx(17 / 70)
+    assert fisher(0, 4, 0, 4) == pytest.approx(1.0)
 
 
 @given(st.integers(1, 300), st.data())
