@@ -236,10 +236,10 @@ def test_whole_audit_begins_its_reports_with_what_was_loosened_and_its_gate_stay
     toy_audit.write("policies/toy.yaml", yaml.safe_dump(toy_audit.policy))
     toy_audit.git("add", "--all")
     toy_audit.git(*OURSELVES, "commit", "--quiet", "--message", "a commit")
-    toy_audit.requirement("PERF-001")["bound"]["at_least"] = 0.5
+    toy_audit.requirement("PERF-001")["bound"]["at_least"] = 0.9
     result = toy_audit.audit("--only", "PERF-001")
     assert result.ret == 0
-    lower = "PERF-001: bound.at_least: 0.95 -> 0.5"
+    lower = "PERF-001: bound.at_least: 0.95 -> 0.9"
     result.stdout.fnmatch_lines([f"The policy was LOOSENED since *: {lower}", "*The gate is OPEN.*", "report: *"])
     report = toy_audit.report()
     assert report["policy_changes"]["loosened"] == [lower]
@@ -248,5 +248,5 @@ def test_whole_audit_begins_its_reports_with_what_was_loosened_and_its_gate_stay
     assert sarif["properties"]["policyChanges"]["loosened"] == [lower]
     assert "The gate is OPEN." in sarif["properties"]["gate"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    place = page.index("bound.at_least: 0.95 -&gt; 0.5")
+    place = page.index("bound.at_least: 0.95 -&gt; 0.9")
     assert page.index('<section id="gate">') < place < page.index('<section id="not-examined">')
