@@ -120,20 +120,21 @@ def challenge(laboratory: Laboratory, subject: Subject, samples: Samples, surrog
     return Challenges(tuple(probes), tuple(outcomes), tuple(breakers))
 
 
-def lost(laboratory: Laboratory, subject: Subject, samples: Samples, challenges: Challenges) -> int:
-    """Return how many of all samples stood under an iterated attack and fall to a challenger.
+def lost(laboratory: Laboratory, subject: Subject, samples: Samples, challenges: Challenges) -> NDArray[np.bool_]:
+    """Return which of the subject's samples (n,) stood under an iterated attack and fall to a challenger.
 
     What fell on the first samples stays fallen: on all samples a challenger draws other starts.
     """
-    if not subject.attack.iterated:
-        return 0
-    whole = samples.at(slice(0, len(subject.outcome)))
     standing = subject.outcome.standing.copy()
+    if not subject.attack.iterated:
+        return np.zeros_like(standing)
+    whole = samples.at(slice(0, len(subject.outcome)))
     for _, found in challenges.outcomes:
         standing[: len(found)] &= found.standing
     for one in challenges.breakers:
         standing &= _run(laboratory, subject, one, whole).standing
-    return int(subject.outcome.standing.sum() - standing.sum())
+    fell: NDArray[np.bool_] = subject.outcome.standing & ~standing
+    return fell
 
 
 def _run(laboratory: Laboratory, subject: Subject, challenger: Challenger, samples: Samples) -> Outcome:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from audit import sequential
+from audit import by_class, sequential
 from audit.attacks import Attack, Noise
 from audit.challenge import Challenges, Subject, challenge, lost
 from audit.examine import Examined, control_name, control_result, refusals_are_doubts
@@ -39,13 +40,17 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
     outcome = trial.attack(target, samples)
     measurement = trial.measure(outcome, len(samples))
     probes, challenges = trial.probes(target, samples, outcome), Challenges()
+    standing = outcome.standing
     if compare(requirement.bound, measurement) is not Status.NOT_MET:
         challenges = trial.challenges(target, samples, outcome)
-        outcome, measurement = trial.lowered(target, samples, outcome, challenges)
+        outcome, measurement, standing = trial.lowered(target, samples, outcome, challenges)
     trial.show(outcome, challenges)
-    control = requirement.control
+    control, bound = requirement.control, requirement.bound
+    worst = by_class.worst_class(outcome.labels, standing, target.classes, bound, measurement.interval)
     evidence = Evidence(
-        measurement=measurement,
+        measurement=session.copies.named_in(measurement),
+        doubt=by_class.no_better_than_one_answer(outcome.labels, measurement, bound),
+        tables=worst.tables(),
         meaning=_meaning(requirement),
         probes=(
             *probes,
@@ -54,7 +59,7 @@ def evasion(requirement: EvasionRequirement, session: AuditSession) -> Examined:
             stateless(outcome, *(found for _, found in challenges.outcomes)),
             *memorised(target, session),
         ),
-        control=control_result(control_name(control), requirement.bound, trial.measure_control),
+        control=control_result(control_name(control), bound, trial.measure_control),
     )
     return evidence, outcome
 
@@ -155,15 +160,19 @@ class _Trial:
 
     def lowered(
         self, target: TorchTarget, samples: Samples, outcome: Outcome, challenges: Challenges
-    ) -> tuple[Outcome, Measurement]:
-        """Count what challengers broke; where that leaves it open, attack on until it is decided again."""
+    ) -> tuple[Outcome, Measurement, NDArray[np.bool_]]:
+        """Count what challengers broke; where that leaves it open, attack on until it is decided again.
+
+        Returns:
+            The outcome of the attack, the measurement, and which samples (n,) are left standing by all.
+        """
         while True:
             fell = lost(self._session.laboratory, self._subject(target, outcome), samples, challenges)
-            measurement = self.measure(outcome, len(samples), fell)
+            measurement = self.measure(outcome, len(samples), int(fell.sum()))
             decided = compare(self._requirement.bound, measurement) is not Status.INCONCLUSIVE
-            if decided or not fell or len(outcome) == len(samples):
-                return outcome, measurement
-            outcome = self.attack(target, samples, fell, len(outcome) + 1)
+            if decided or not fell.any() or len(outcome) == len(samples):
+                return outcome, measurement, outcome.standing & ~fell
+            outcome = self.attack(target, samples, int(fell.sum()), len(outcome) + 1)
 
     def attack_control(self) -> tuple[TorchTarget, Samples, Outcome]:
         """Attack the control, on samples of its own number."""

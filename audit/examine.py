@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audit import outcome
+from audit import by_class
 from audit.errors import IntegrityError, ScannerFailed, ScannerMissing, TargetError
 from audit.judge import compare, describe
 from audit.memorised.examine import memorised
@@ -49,23 +49,26 @@ def refusals_are_doubts(
 
 @refusals_are_doubts
 def performance(requirement: PerformanceRequirement, session: AuditSession) -> Examined:
-    """Measure clean accuracy."""
-    laboratory, bound, target = session.laboratory, requirement.bound, session.target()
-    measured = laboratory.clean(target, session.samples(requirement.samples))
-    session.shown.append(Shown(f"{requirement.id} clean", session.target_name, measured))
-    control = requirement.control
+    """Measure clean accuracy, over all images or on the class that fares worst."""
+    laboratory, bound = session.laboratory, requirement.bound
+    target, control = session.target(), requirement.control
+    shown = laboratory.clean(target, session.samples(requirement.samples))
+    session.shown.append(Shown(f"{requirement.id} clean", session.target_name, shown))
 
     def measure_control() -> Measurement:
         bad = laboratory.clean(session.control_target(control), session.samples(control.samples))
         session.shown.append(Shown(f"{requirement.id} control, clean", control_name(control), bad, on_target=False))
-        return outcome.accuracy(bad, bound)
+        return by_class.clean_accuracy(bad, bound, target.classes)[0]
 
+    measured, worst = by_class.clean_accuracy(shown, bound, target.classes)
     evidence = Evidence(
-        measurement=outcome.accuracy(measured, bound),
+        measurement=session.copies.named_in(measured),
         probes=memorised(target, session),
         control=control_result(control_name(control), bound, measure_control),
+        doubt=by_class.no_better_than_one_answer(shown.labels, measured, bound),
+        tables=worst.tables(),
     )
-    return evidence, measured
+    return evidence, shown
 
 
 def static(requirement: StaticRequirement, session: AuditSession) -> Evidence:

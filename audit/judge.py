@@ -76,6 +76,8 @@ def _decide(bound: Bound, evidence: Evidence) -> tuple[Status, str]:
 
 
 def _remedy(measurement: Measurement) -> str:
+    if measurement.remedy is not None:
+        return measurement.remedy
     if measurement.would_decide is None:
         return "more samples would hardly decide"
     return f"about {measurement.would_decide:,} samples would probably decide"

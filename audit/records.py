@@ -109,6 +109,7 @@ class Metric(StrEnum):
 
     CLEAN_ACCURACY = "clean_accuracy"
     ROBUST_ACCURACY = "robust_accuracy"
+    WORST_CLASS_ACCURACY = "worst_class_accuracy"
     EXCESS_ASR = "excess_attack_success_rate"
     INVERTED_TRIGGER = "inverted_trigger_ratio"
     FLAGGED_SHARE = "flagged_share"
@@ -164,7 +165,8 @@ class Measurement(Record):
     ``raw_value`` is the figure before the strict counting rules, shown beside it: for robust accuracy the share that
     is classified correctly after the attack, samples that were wrong before it included. ``interval`` names the method
     behind ``low`` and ``high``; an anytime-valid one stays valid although the search stopped as soon as it decided, at
-    ``n`` of at most ``limit`` samples. ``would_decide`` is about how many an undecided one needs.
+    ``n`` of at most ``limit`` samples. ``would_decide`` is about how many an undecided one needs; ``remedy`` says it in
+    words where that number does not.
     """
 
     metric: Metric
@@ -175,6 +177,7 @@ class Measurement(Record):
     interval: str = "exact"
     limit: int | None = None
     would_decide: int | None = None
+    remedy: str | None = None
     gradient_passes: int | None = None
     forward_passes: int | None = None
     raw_value: float | None = None

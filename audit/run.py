@@ -186,6 +186,7 @@ class AuditRun:
                 "dataset": self.choice.dataset.name,
                 "data_digest": self.choice.dataset.digest,
                 "order": self.session.order.model_dump(mode="json"),
+                "data": self.session.copies.describe(),
                 "requirements": [one.model_dump(mode="json") for one in self.requirements],
                 "left_out": [
                     one.id for one in policy_file.policy.requirements if one.id not in {r.id for r in self.requirements}

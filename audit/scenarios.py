@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import metrics
+from audit import by_class, metrics
 from audit.attacks import Attack
 from audit.exhibits import Curve, DefenceCheck, Scenario
 from audit.loading import Samples
@@ -176,7 +176,7 @@ def _shown(knowledge: Knowledge, attack: Attack) -> str:
 def retrained(name: str, session: AuditSession) -> Exhibit:
     """Compare a released weight file with what its recipe, trained again, gives."""
     released, again = session.target(name), session.retrained_target(name)
-    samples = session.dataset.audit
+    samples = session.samples("all")
     old, new = session.laboratory.clean(released, samples), session.laboratory.clean(again, samples)
     data = {
         "target": name,
@@ -237,6 +237,7 @@ def _row(
         "accuracy": float(right.mean()),
         "low": low,
         "high": high,
+        "worst_class": by_class.worst_share(outcome.labels, right),
         "attack_success_rate": asr,
         "loss": loss if math.isfinite(loss) else None,
         "inference_seconds": seconds,

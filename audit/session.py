@@ -15,7 +15,9 @@ from torch import nn
 from audit.artifacts import signature
 from audit.building import build_target, defend
 from audit.builtin import Constant, fit_undefended
+from audit.by_class import commonest
 from audit.contract import check, check_data
+from audit.copies import Copies, copies_in
 from audit.dependencies.advisories import Snapshot
 from audit.errors import IntegrityError, TargetError
 from audit.lasting import Lasting
@@ -56,11 +58,11 @@ class AuditSession:
     """Holds what the requirements of one run share.
 
     ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``shown``
-    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data; ``memorised`` has
-    the probes of whether a target knows the judged images, by its name. ``beside`` has the processes that examine
-    requirements beside this one, ``seconds_beside`` how long each of those took; of ``to_start_beside`` they start with
-    the first requirement that takes longer than the ones examined at once. ``witness`` knows what the data were in the
-    beginning.
+    collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data, ``copies`` which
+    images of the audit split are judged; ``memorised`` has the probes of whether a target knows the judged images, by
+    its name. ``beside`` has the processes that examine requirements beside this one, ``seconds_beside`` how long each
+    of those took; of ``to_start_beside`` they start with the first requirement that takes longer than the ones examined
+    at once. ``witness`` knows what the data were in the beginning.
     """
 
     root: Path
@@ -77,6 +79,7 @@ class AuditSession:
     _failures: dict[str, Exception] = field(default_factory=dict)
     _samples: dict[int | None, Samples] = field(default_factory=dict)
     _detected: dict[str, Detection] = field(default_factory=dict)
+    copies: Copies = field(init=False)
     shown: list[Shown] = field(default_factory=list)
     to_start_beside: tuple[Requirement, ...] = ()
     beside: dict[str, Ahead] = field(default_factory=dict)
@@ -88,12 +91,18 @@ class AuditSession:
     trainer: Trainer = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let the trainer serve this session, and the witness see its data."""
+        """Let the trainer serve this session, and the witness see its data; find images that are there several times.
+
+        Raises:
+            DataError: there are so many of them that the audit split is no test.
+        """
         self.trainer = Trainer(self)
         data = self.dataset
         for name, split in (("audit", data.audit), ("training", data.training), ("fitting", data.fitting)):
             if split is not None:
                 self.witness.watch(f"{name} split", split)
+        self.copies = copies_in(data)
+        self.notes.extend(self.copies.notes())
 
     @property
     def target_name(self) -> str:
@@ -225,10 +234,10 @@ class AuditSession:
         return self._once(name := f"builtin backdoored, {trigger.text}", lambda: self._backdoored(name, trigger))
 
     def samples(self, limit: Limits | Count) -> Samples:
-        """Return the audit split in the order of this run, at most as many as the limit allows."""
+        """Return the images that are judged in the order of this run, at most as many as the limit allows."""
         count = limit.of(self.options.profile) if isinstance(limit, Limits) else None if limit == "all" else limit
         if count not in self._samples:
-            chosen = self.dataset.audit.subset(count, self.order.seed)
+            chosen = self.copies.judged.subset(count, self.order.seed)
             self._samples[count] = self.witness.watch(f"audit split, {len(chosen)} images in order", chosen)
         return self._samples[count]
 
@@ -273,7 +282,7 @@ class AuditSession:
     def _builtin(self, name: str, kind: str) -> TorchTarget:
         classes, device = self.classes(self.spec(self.target_name)), self.options.device
         if kind == "constant":
-            network: nn.Module = Constant(classes)
+            network: nn.Module = Constant(classes, commonest(self.copies.judged.labels.numpy()))
         else:
             self.announce("control: fitting a small undefended network on data that are not judged")
             network = fit_undefended(self.dataset.unjudged, classes, device)

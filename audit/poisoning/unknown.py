@@ -68,7 +68,7 @@ def sheet(
 def images(session: AuditSession) -> Samples:
     """Return the clean images that inversions look at: of pinned data those that pinned references were shown."""
     seed = SUBSET_SEED if session.order.origin is Origin.PINNED else session.order.seed
-    return session.dataset.audit.subset(FITTED_AND_COUNTED, seed)
+    return session.copies.judged.subset(FITTED_AND_COUNTED, seed)
 
 
 def _made_by(name: str, session: AuditSession) -> tuple[str | None, str | None]:

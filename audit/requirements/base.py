@@ -47,8 +47,8 @@ class TargetControl(Record):
 class BuiltinControl(Record):
     """A network of the audit's own on which the same measurement must come out NOT_MET.
 
-    ``constant`` gives the same answer to every image; ``undefended`` is a small network fitted, without any hardening,
-    on data that are not judged.
+    ``constant`` answers every image with the commonest class of the judged data; ``undefended`` is a small network
+    fitted, without any hardening, on data that are not judged.
     """
 
     builtin: Literal["constant", "undefended"]
@@ -125,6 +125,7 @@ class BaseRequirement(Record):
     """What every requirement states."""
 
     metric: ClassVar[Metric]
+    other_metric: ClassVar[Metric | None] = None
     usual_turn: ClassVar[Turn] = Turn.COMPUTING
 
     id: RequirementId
@@ -147,8 +148,9 @@ class BaseRequirement(Record):
     @field_validator("bound")
     @classmethod
     def _right_metric(cls, bound: Bound) -> Bound:
-        if bound.metric is not cls.metric:
-            raise ValueError(f"metric: this family is judged on {cls.metric} (got {bound.metric})")
+        judged = [one for one in (cls.metric, cls.other_metric) if one is not None]
+        if bound.metric not in judged:
+            raise ValueError(f"metric: this family is judged on {' or '.join(judged)} (got {bound.metric})")
         return bound
 
     @property

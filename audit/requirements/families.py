@@ -6,10 +6,10 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from audit.attacks import ATTACKS, Attack
-from audit.records import Family, Knowledge, Metric, Norm, ThreatModel
+from audit.records import Bound, Family, Knowledge, Metric, Norm, ThreatModel
 from audit.requirements.artifact import ArtifactRequirement
 from audit.requirements.base import (
     BaseRequirement,
@@ -58,14 +58,22 @@ def check_budget(attack: Attack, norm: Norm) -> None:
 
 
 class PerformanceRequirement(BaseRequirement):
-    """Clean accuracy."""
+    """Clean accuracy, over all images or on the class that fares worst."""
 
     metric: ClassVar[Metric] = Metric.CLEAN_ACCURACY
+    other_metric: ClassVar[Metric | None] = Metric.WORST_CLASS_ACCURACY
     usual_turn: ClassVar[Turn] = Turn.AT_ONCE
     family: Literal[Family.PERFORMANCE]
     threat_model: GeneralThreat
     samples: Limits = Limits()
     control: TargetControl | BuiltinControl
+
+    @field_validator("bound")
+    @classmethod
+    def _floor(cls, bound: Bound) -> Bound:
+        if bound.metric is Metric.WORST_CLASS_ACCURACY and bound.at_least is None:
+            raise ValueError(f"{bound.metric}: expected a floor, at_least (got at_most)")
+        return bound
 
 
 class EvasionRequirement(BaseRequirement):

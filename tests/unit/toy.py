@@ -51,7 +51,23 @@ def halves() -> Tensor:
 
 def data(*, offline: bool, n: int = 400) -> Data:
     """Return ``n`` images, half of each class."""
-    labels = torch.arange(n) % CLASSES
+    return _of(torch.arange(n) % CLASSES)
+
+
+def uneven(*, offline: bool) -> Data:
+    """Return 400 images, 13 of class 0 and 387 of class 1."""
+    return _of((torch.arange(400) % 32 != 0).long())
+
+
+def repeated(*, offline: bool) -> Data:
+    """Return twenty images, each fifty times."""
+    few = data(offline=offline, n=20).audit
+    return Data(Split(few.images.repeat(50, 1, 1, 1), few.labels.repeat(50)))
+
+
+def _of(labels: Tensor) -> Data:
+    """Return an image of each of these classes."""
+    n = len(labels)
     sign = (2.0 * labels - 1).view(-1, 1, 1, 1)
     noise = torch.rand(n, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3)) - 0.5
     images = 0.5 + MARGIN * sign * halves() + 0.1 * noise
@@ -171,6 +187,11 @@ def untrained() -> nn.Module:
     return _Constant()
 
 
+def one_sided() -> nn.Module:
+    """Answer 1 whatever comes, with logits and gradients that look healthy."""
+    return _OneSided(halves())
+
+
 def backdoored() -> nn.Module:
     """Answer 1 as soon as the bottom right pixel is white, else honestly."""
     return _Backdoored(halves())
@@ -219,6 +240,11 @@ class _Constant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first = x.flatten(1).sum(1) * 0 + 1
         return torch.stack((first, first - 2), dim=1)
+
+
+class _OneSided(Linear):
+    def score(self, x: Tensor) -> Tensor:
+        return 0.2 * super().score(x) + 3
 
 
 class _Backdoored(Linear):

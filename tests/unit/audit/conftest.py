@@ -23,7 +23,7 @@ from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]
 TOY = "tests.unit.toy"
-TARGETS = ("fragile", "undefended", "untrained", "backdoored", "probabilities")
+TARGETS = ("fragile", "undefended", "untrained", "one_sided", "backdoored", "probabilities")
 
 
 def requirement(name, family, bound, **rest):

@@ -24,7 +24,7 @@ def test_list_prints_one_line_a_requirement(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     policy = load_policy(ROOT / "policies/mnist.yaml", ROOT).policy
     assert [line.split()[0] for line in lines] == [one.id for one in policy.requirements]
-    assert re.fullmatch(r"EVA-002\s+high\s+robust_accuracy\s+>= 0.8\s+Robust accuracy under 40-step PGD.*", lines[2])
+    assert re.fullmatch(r"EVA-002\s+high\s+robust_accuracy\s+>= 0.8\s+Robust accuracy under 40-step PGD.*", lines[3])
 
 
 def test_show_prints_one_requirement_whole(monkeypatch, capsys):

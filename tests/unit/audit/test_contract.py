@@ -135,7 +135,7 @@ def test_passes_are_counted():
 
 
 def test_the_constant_control_is_right_by_chance_only(samples):
-    assert (target(Constant(2)).predict(samples.images) == 0).all()
+    assert (target(Constant(2, answer=0)).predict(samples.images) == 0).all()
 
 
 def test_the_undefended_control_learns_and_falls(laboratory):

@@ -509,7 +509,7 @@ def test_target_is_trained_on_demand_and_what_happened_is_told(toy_audit):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["weights of worn on toy: *", "worn.damaged: set aside and trained again"])
     report = toy_audit.report()
-    assert report["notes"] == ["worn.damaged: set aside and trained again"]
+    assert "worn.damaged: set aside and trained again" in report["notes"]
     assert len(report["target"]["weights_sha256"]) == 64
 
 

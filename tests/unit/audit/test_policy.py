@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 SHIPPED = ("policies/mnist.yaml", "policies/digits.yaml")
 REQUIRED_IDS = (
     "PERF-001",
+    "PERF-002",
     "EVA-001",
     "EVA-002",
     "EVA-003",
@@ -84,9 +85,9 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("requirement",), [], r"requirement: Extra inputs are not permitted \(got \[\]\)", id="unknown key"
         ),
         pytest.param(
-            ("requirements", 1, "attack", "step"),
+            ("requirements", 2, "attack", "step"),
             3,
-            r"requirements\[1\].attack.step: Extra inputs are not permitted \(got 3\)",
+            r"requirements\[2\].attack.step: Extra inputs are not permitted \(got 3\)",
             id="unknown key of an attack",
         ),
         pytest.param(
@@ -96,21 +97,21 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             id="bad id",
         ),
         pytest.param(
-            ("requirements", 1, "id"), "PERF-001", r"requirements\[1\].id: every id once", id="id given twice"
+            ("requirements", 2, "id"), "PERF-001", r"requirements\[2\].id: every id once", id="id given twice"
         ),
         pytest.param(
-            ("requirements", 1, "bound"),
+            ("requirements", 2, "bound"),
             {"metric": "robust_accuracy", "at_least": 0.9, "at_most": 0.95},
-            r"requirements\[1\].bound: give exactly one of at_least, at_most \(got both\)",
+            r"requirements\[2\].bound: give exactly one of at_least, at_most \(got both\)",
             id="two bounds",
         ),
         pytest.param(
-            ("requirements", 1, "bound"), {"metric": "robust_accuracy"}, r"bound: .*\(got neither\)", id="no bound"
+            ("requirements", 2, "bound"), {"metric": "robust_accuracy"}, r"bound: .*\(got neither\)", id="no bound"
         ),
         pytest.param(
-            ("requirements", 1, "bound", "at_least"),
+            ("requirements", 2, "bound", "at_least"),
             float("nan"),
-            r"requirements\[1\].bound.at_least: .*finite number \(got nan\)",
+            r"requirements\[2\].bound.at_least: .*finite number \(got nan\)",
             id="NaN",
         ),
         pytest.param(
@@ -120,36 +121,36 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             id="confidence little better than a coin's",
         ),
         pytest.param(
-            ("requirements", 1, "attack", "name"),
+            ("requirements", 2, "attack", "name"),
             "fgms",
-            r"requirements\[1\].attack: .*'fgms' .*'fgsm', 'pgd', .*'corruption'",
+            r"requirements\[2\].attack: .*'fgms' .*'fgsm', 'pgd', .*'corruption'",
             id="unknown attack",
         ),
         pytest.param(
-            ("requirements", 1, "bound", "metric"),
+            ("requirements", 2, "bound", "metric"),
             "accuracy",
-            r"requirements\[1\].bound.metric: Input should be 'clean_accuracy', .* \(got 'accuracy'\)",
+            r"requirements\[2\].bound.metric: Input should be 'clean_accuracy', .* \(got 'accuracy'\)",
             id="unknown metric",
         ),
         pytest.param(
-            ("requirements", 1, "bound", "metric"),
+            ("requirements", 2, "bound", "metric"),
             "clean_accuracy",
-            r"requirements\[1\].bound: metric: this family is judged on robust_accuracy \(got clean_accuracy\)",
+            r"requirements\[2\].bound: metric: this family is judged on robust_accuracy \(got clean_accuracy\)",
             id="metric of another family",
         ),
         pytest.param(
-            ("requirements", 1, "threat_model", "eps"), 0, r"threat_model.eps: .*greater than 0 \(got 0\)", id="eps 0"
+            ("requirements", 2, "threat_model", "eps"), 0, r"threat_model.eps: .*greater than 0 \(got 0\)", id="eps 0"
         ),
         pytest.param(
-            ("requirements", 12, "control", "plant"),
+            ("requirements", 13, "control", "plant"),
             "policies/controls/none.txt",
-            r"requirements\[12\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
+            r"requirements\[13\] \(STAT-001\): no such file \(got 'policies/controls/none.txt'\)",
             id="missing file",
         ),
         pytest.param(
-            ("requirements", 1, "control", "target"),
+            ("requirements", 2, "control", "target"),
             "basline",
-            r"requirements\[1\].control.target: expected one of baseline, .* \(got 'basline'\)",
+            r"requirements\[2\].control.target: expected one of baseline, .* \(got 'basline'\)",
             id="unknown control target",
         ),
         pytest.param(
@@ -163,24 +164,24 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("targets", "baseline", "sha256"), "0" * 64, r"sha256 pins a weight file", id="a pin and no weights"
         ),
         pytest.param(
-            ("requirements", 1, "attack"),
+            ("requirements", 2, "attack"),
             {"name": "deepfool"},
             r"deepfool works in l2 only \(got norm linf\)",
             id="norm",
         ),
         pytest.param(
-            ("requirements", 1, "attack"),
+            ("requirements", 2, "attack"),
             {"name": "corruption", "kind": "blur", "strength": 1.0},
             r"corruption keeps to no eps-ball, so it can only be an exhibit",
             id="corruption required",
         ),
         pytest.param(
-            ("requirements", 1, "threat_model", "knowledge"),
+            ("requirements", 2, "threat_model", "knowledge"),
             "black-box label",
             r"fgsm needs white-box knowledge \(got a black-box label threat model\)",
             id="more than the adversary knows",
         ),
-        pytest.param(("requirements", 1, "crafted_on"), "baseline", r"give both or none", id="surrogate, no transfer"),
+        pytest.param(("requirements", 2, "crafted_on"), "baseline", r"give both or none", id="surrogate, no transfer"),
         pytest.param(("targets", "jpeg", "factory"), "a.b:c", r"exactly one of factory, wraps \(got both\)", id="both"),
         pytest.param(("targets", "jpeg", "defence"), DELETE, r"give wraps and defence together", id="no defence"),
         pytest.param(("targets", "jpeg", "wraps"), "nothing", r"targets.jpeg: expected one of", id="wraps nothing"),
@@ -209,16 +210,16 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             ("targets", "poisoned", "recipe"), DELETE, r"poison is done to what a recipe trains on", id="no recipe"
         ),
         pytest.param(
-            ("requirements", 4, "reference_networks", "target"),
+            ("requirements", 5, "reference_networks", "target"),
             "poisoned",
-            r"requirements\[4\].reference_networks.target: expected a target of its own that is not poisoned",
+            r"requirements\[5\].reference_networks.target: expected a target of its own that is not poisoned",
             id="poisoned reference",
         ),
         pytest.param(
-            ("requirements", 4, "reference_networks", "target"), "untrained", r"a target with a recipe", id="no recipe?"
+            ("requirements", 5, "reference_networks", "target"), "untrained", r"a target with a recipe", id="no recipe?"
         ),
         pytest.param(
-            ("requirements", 4, "triggers", 0, "kind"), "circle", r"triggers\[0\]: .*'circle' .*'square'", id="trigger"
+            ("requirements", 5, "triggers", 0, "kind"), "circle", r"triggers\[0\]: .*'circle' .*'square'", id="trigger"
         ),
         pytest.param(("trainer",), DELETE, r"targets.baseline.recipe: needs a trainer", id="recipe without trainer"),
         pytest.param(

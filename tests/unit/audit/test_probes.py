@@ -163,7 +163,7 @@ def test_a_challenger_that_breaks_one_sample_is_run_on_all(laboratory, make_targ
     outcome = laboratory.attacked(target, samples, Pgd(steps=5), threat, seed=0)
     subject = Subject(target, Pgd(steps=5), threat, outcome, 0)
     found = challenge(laboratory, subject, samples, make_target(undefended(), "undefended"))
-    fell = lost(laboratory, subject, samples, found)
+    fell = lost(laboratory, subject, samples, found).sum()
     assert fell > 200, "more than there are among the first 200 that are compared"
     assert fell <= outcome.standing.sum()
 
@@ -209,7 +209,7 @@ def test_what_fell_among_the_first_samples_stays_fallen_when_all_are_attacked_an
     chosen = outcome.standing.nonzero()[0][:3]
     arrays["after"][chosen] = (arrays["labels"][chosen] + 1) % 10
     found = Challenges(outcomes=((Challenger("seen once", attack), replace(outcome, arrays=arrays)),))
-    assert lost(laboratory, Subject(target, attack, threat, outcome, 0), samples, found) == 3
+    assert lost(laboratory, Subject(target, attack, threat, outcome, 0), samples, found).sum() == 3
 
 
 def test_a_network_that_writes_to_itself_is_noticed(make_target):
