@@ -225,7 +225,7 @@ def test_old_policy_that_is_none_any_more_is_said(repository):
     unknown(repository.changes(), "requirements[1].bound.confidence")
 
 
-@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_OBJECT_DIRECTORY"])
 def test_no_variable_has_git_look_elsewhere(branch, monkeypatch, tmp_path, name):
     monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
     assert branch[0].changes()["loosened"] == [LOWER]
