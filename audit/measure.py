@@ -24,10 +24,11 @@ from audit import metrics
 from audit.attacks import Attack
 from audit.fresh import FreshProcesses
 from audit.loading import Samples
-from audit.outcome import SAME, Outcome, joined
+from audit.outcome import Outcome, joined
 from audit.poisoning.triggers import Trigger
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
+from audit.recount import SAME, disagreeing, recounted
 from audit.store import Store
 from audit.target import PREDICT_BATCH, Passes, TorchTarget, known
 from audit.trial import Answered, Seen, Stored, Trial, first_logits, samples_digest
@@ -141,7 +142,7 @@ class Laboratory:
                 break
         judged = self._judged(target, samples, joined(found))
         stale = [block for block, one in zip(blocks, found, strict=False) if one.from_store]
-        if not judged.disagreeing or not stale:
+        if not disagreeing(judged) or not stale:
             return judged
         for block in stale:  # of another network than this one, whatever the digests say: measured again
             self.store.forget(trial.key() | self._key(target, block))
@@ -153,7 +154,7 @@ class Laboratory:
             return outcome
         clean = self._answered(target, samples.images[: len(outcome)]).logits.numpy()
         moved = torch.from_numpy(outcome.arrays["moved"])
-        return outcome.judged(clean, self._answered(target, moved).logits.numpy(), comparable=target.draws == 1)
+        return recounted(outcome, clean, self._answered(target, moved).logits.numpy(), comparable=target.draws == 1)
 
     def _attack(self, trial: Trial, block: Samples) -> Outcome:
         key = trial.key() | self._key(trial.target, block)
@@ -265,7 +266,7 @@ def _code_digest() -> str:
 
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
-    names = "measure trial metrics target arithmetic identity randomness loading defences builtin"
+    names = "measure trial metrics target building arithmetic identity randomness loading defences builtin"
     yield from (here / f"{name}.py" for name in names.split())
     yield here / "poisoning" / "triggers.py"
     yield from sorted((here / "attacks").glob("*.py"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from audit.records import Bound, Measurement, Metric
 from audit.sequential import EXACT, interval, would_decide
 
 STANDING, WRONG_BEFORE = -1, -2  # in ``broken_by``
-SAME = 1e-4  # by which logits may differ, as a share of the greatest: batches of another size round otherwise
 FIRST = ("gallery_clean", "gallery_moved", "clean_logits")  # arrays over the first samples only
 
 
@@ -26,15 +25,13 @@ class Outcome:
     the norm of the budget), ``broken_by`` (int64 place in ``stages``, -1 standing, -2 wrong before) and ``steps``
     (int64 gradient steps or queries of that stage); and over the first few samples ``gallery_clean`` and
     ``gallery_moved`` (float32 images) and ``clean_logits`` (float32, without the perturbation). An attack also leaves
-    ``moved``, all images as they are in the end. Of ``disagreeing`` samples a process that sees nothing else says
-    otherwise than the one that attacked.
+    ``moved``, all images as they are in the end.
     """
 
     arrays: dict[str, NDArray[Any]]
     description: dict[str, Any]
     from_store: bool
     stages: tuple[str, ...] = ()
-    disagreeing: int = 0
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -60,28 +57,6 @@ class Outcome:
         """Which samples are right both without and with the perturbation (n,)."""
         right: NDArray[np.bool_] = (self.before == self.labels) & (self.after == self.labels)
         return right
-
-    def judged(self, clean: NDArray[np.float32], after: NDArray[np.float32], *, comparable: bool) -> Outcome:
-        """Return the outcome as logits asked for later have it, which count; ``disagreeing`` says for how many.
-
-        A sample that was said to be broken and is not stands; one that was said to stand and is broken counts as
-        broken by the first stage that may have done it.
-
-        Args:
-            clean: (n, classes) logits of the unchanged images.
-            after: (n, classes) logits of the images that the attack left.
-            comparable: whether they must be what they were; not so where they are drawn at random.
-        """
-        arrays, labels = dict(self.arrays), self.labels
-        arrays["before"], arrays["after"] = clean.argmax(1), after.argmax(1)
-        arrays["loss"] = cross_entropy(after, labels)
-        broken_by = np.where(self.arrays["broken_by"] < 0, 0, self.arrays["broken_by"])
-        broken_by = np.where(arrays["after"] == labels, STANDING, broken_by)
-        arrays["broken_by"] = np.where(arrays["before"] != labels, WRONG_BEFORE, broken_by)
-        largest = np.abs(np.where(np.isfinite(after), after, 0.0)).max(initial=1.0)
-        apart = np.abs(arrays["loss"] - self.arrays["loss"]) > 2 * SAME * largest
-        apart |= np.isfinite(arrays["loss"]) != np.isfinite(self.arrays["loss"])
-        return replace(self, arrays=arrays, disagreeing=int(apart.sum()) if comparable else 0)
 
     @property
     def broken_first(self) -> dict[str, int]:
@@ -194,15 +169,6 @@ def _proportion(
         measured_at=outcome.description["measured_at"],
         from_store=outcome.from_store,
     )
-
-
-def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the (n,) cross-entropy of (n, classes) logits."""
-    most = logits.max(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = most + np.log(np.exp(logits - most[:, None]).sum(1))
-        loss: NDArray[np.float32] = (total - logits[np.arange(len(labels)), labels]).astype(np.float32)
-    return loss
 
 
 def _total(name: str, values: Sequence[Any]) -> Any:

@@ -15,6 +15,7 @@ from audit.loading import Samples
 from audit.metrics import mcnemar
 from audit.outcome import Outcome
 from audit.records import Probe
+from audit.recount import disagreeing
 from audit.target import TorchTarget
 
 PROBE_SAMPLES = 100
@@ -62,7 +63,7 @@ def untouched(target: TorchTarget, outcome: Outcome) -> Probe:
 
 def stateless(*outcomes: Outcome) -> Probe:
     """Return whether a process that saw nothing but the final images says of them what the attacked one said."""
-    total, otherwise = sum(len(one) for one in outcomes), sum(one.disagreeing for one in outcomes)
+    total, otherwise = sum(len(one) for one in outcomes), sum(map(disagreeing, outcomes))
     detail = f"of {total} final images a process that saw nothing else said otherwise about {otherwise}"
     cause = "the network keeps state, or answers by what else is in a batch; what the fresh process said counts"
     return Probe(

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from audit.artifacts import signature
+from audit import released
 from audit.building import build_target, defend
 from audit.builtin import Constant, fit_undefended
 from audit.by_class import commonest
 from audit.contract import check, check_data
 from audit.copies import Copies, copies_in
 from audit.dependencies.advisories import Snapshot
-from audit.errors import IntegrityError, TargetError
+from audit.errors import TargetError
 from audit.lasting import Lasting
 from audit.loading import Dataset, Samples, resolve
 from audit.measure import Laboratory
@@ -29,9 +29,10 @@ from audit.poisoning.plan import Poisoning
 from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Probe, Profile
+from audit.released import Origin, Weights
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
 from audit.target import TorchTarget, wrap_network
-from audit.trainer import Origin, Trainer, Weights, pinned
+from audit.trainer import Trainer
 from audit.trial import Shown
 from audit.witness import Witness
 from audit.workers import Ahead
@@ -166,35 +167,10 @@ class AuditSession:
         if name not in self._weights:
             spec = self.spec(name)
             if spec.weights is not None:
-                self._weights[name] = self._pinned(name, spec, self.root / spec.weights)
+                self._weights[name] = released.weights(name, spec, self.root)
             else:
                 self._weights[name] = self.trainer.of(name, spec) if spec.recipe is not None else None
         return self._weights[name]
-
-    def signed_files(self, name: str) -> dict[str, str]:
-        """Return the SHA-256 of every file in the folder of a target's weights, once its signature was verified.
-
-        Raises:
-            IntegrityError: the folder is not what was signed.
-            TargetError: the policy names no public key for this target.
-        """
-        spec = self.spec(name)
-        if spec.weights is None or spec.public_key is None:
-            raise TargetError(f"target {name}: no public key is configured (targets.{name}.public_key)")
-        folder = (self.root / spec.weights).parent
-        where = self.root / spec.signature if spec.signature is not None else folder / signature.NAME
-        return signature.verify(folder, where, self.root / spec.public_key)
-
-    def _pinned(self, name: str, spec: TargetSpec, path: Path) -> Weights:
-        """Return a weight file with its pin: the policy's digest, and the signed one where a key is configured."""
-        if spec.public_key is None:
-            return pinned(path, spec.sha256)
-        signed = self.signed_files(name).get(path.name)
-        if spec.sha256 not in (None, signed):
-            raise IntegrityError(
-                f"{path.name}: expected SHA-256 {spec.sha256} (pinned in the policy), signed is {signed}"
-            )
-        return pinned(path, signed)
 
     def weigh(self) -> None:
         """Take the digest of the audited target's weight file, where the policy names one and nothing needed it yet."""

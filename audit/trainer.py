@@ -6,10 +6,7 @@ Training itself is the policy's: ``trainer`` names the function that does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit.artifacts.weights import file_sha256
@@ -20,6 +17,7 @@ from audit.poisoning import references
 from audit.poisoning.plan import Poisoned, Poisoning
 from audit.poisoning.references import Pins, Reference
 from audit.policy import TargetSpec
+from audit.released import Origin, Weights
 from audit.requirements import ReferenceNetworks, TriggerRequirement
 from audit.target import TorchTarget
 
@@ -28,32 +26,6 @@ if TYPE_CHECKING:
 
 CARRIER_STEPS = 40
 FIRST_REFERENCE = 101  # seed; the next ones follow
-
-
-class Origin(StrEnum):
-    """What vouches for a weight file: a digest in the policy, or under a signature; the trainer here; or nothing."""
-
-    PINNED = "pinned"
-    MADE_HERE = "made here"
-    UNPINNED = "not pinned"
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A weight file, the digest it must have if one is known, the one it had at first sight, and what vouches for it.
-
-    What the trainer made here, or took from its cache, has the digest that the trainer names: nobody reviewed it.
-    """
-
-    path: Path
-    sha256: str | None
-    found: str | None
-    origin: Origin
-
-
-def pinned(path: Path, sha256: str | None) -> Weights:
-    """Return a weight file that the policy names, and the digest it has now."""
-    return Weights(path, sha256, file_sha256(path), Origin.PINNED if sha256 else Origin.UNPINNED)
 
 
 class Trainer:

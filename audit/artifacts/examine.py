@@ -17,6 +17,7 @@ from audit.errors import AuditError, IntegrityError, ScannerError, ScannerMissin
 from audit.examine import control_result, count
 from audit.process import run
 from audit.records import ControlResult, Evidence, Finding, Measurement, Severity, Status
+from audit.released import signed_files
 from audit.repository import tracked_files
 from audit.requirements import (
     ArtifactRequirement,
@@ -88,7 +89,7 @@ def signed(requirement: SignatureRequirement, session: AuditSession) -> Evidence
         "tampered copies of a signed folder", requirement.bound, lambda: _tampered(session, spec.weights)
     )
     try:
-        files = session.signed_files(name)
+        files = signed_files(name, session.spec(name), session.root)
     except TargetError as error:
         return Evidence(not_run=str(error), control=control)
     except IntegrityError as error:
