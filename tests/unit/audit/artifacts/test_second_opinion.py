@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 import torch
 from safetensors.torch import save
 
 from audit.artifacts.corpus import build
 from audit.artifacts.corpus.pickles import plain
 from audit.artifacts.second_opinion import scan
+from audit.errors import ScannerMissing
 
 
 def written(tmp_path, name, content):
@@ -49,3 +53,13 @@ def test_most_of_the_corpus_is_found_and_nothing_of_it_runs(tmp_path):
     opinion = scan([written(tmp_path, one.file, one.content) for one in malicious])
     assert len(opinion.findings) > len(malicious) / 2
     assert not (tmp_path / "marker").exists()
+
+
+def test_another_module_of_its_name_is_not_imported(tmp_path, monkeypatch):
+    """The working folder comes first on Python's path: a module there would say that every file is clean."""
+    (tmp_path / "picklescan.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "picklescan"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ScannerMissing, match="picklescan: another module of this name comes before the installed one"):
+        scan([])
