@@ -43,6 +43,11 @@ class Order(Record):
     seed: int
     origin: Origin
 
+    @property
+    def to_give(self) -> int | None:
+        """Return the seed that must be given to repeat it; None where the data give it themselves."""
+        return None if self.origin is Origin.PINNED else self.seed
+
 
 class _Kept(Record):
     """What the cache keeps of an order."""

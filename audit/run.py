@@ -27,7 +27,7 @@ from audit.files import cache_folder
 from audit.fresh import FreshProcesses
 from audit.judge import judge
 from audit.measure import Laboratory
-from audit.order import Origin, order_of
+from audit.order import order_of
 from audit.outcome import Outcome
 from audit.provenance import gather
 from audit.records import Evidence, Exhibit, Family, Finding, Profile, Report, Verdict
@@ -213,17 +213,14 @@ class AuditRun:
         return report
 
     def _believe_only_unaltered_data(self) -> None:
-        altered = self.session.witness.altered()
-        if altered:
-            reason = f"images or labels in memory were altered during the run ({', '.join(altered)})"
-            self.collector.disbelieve(f"{reason}, so nothing that was measured is believed")
-            self.session.notes.append(f"{reason}: something that the policy names writes where it must not")
+        doubt = self.session.witness.doubt()
+        if doubt is not None:
+            self.collector.disbelieve(doubt)
+            self.session.notes.append(doubt)
 
     def _command(self, settings: Settings) -> str:
         """Return the command that repeats a run with these settings, on images in the same order."""
-        order = self.session.order
-        seed = None if order.origin is Origin.PINNED else order.seed
-        return replace(settings, order_seed=seed).command(self.choice)
+        return replace(settings, order_seed=self.session.order.to_give).command(self.choice)
 
     def _with_findings(self, verdict: Verdict) -> Verdict:
         """Return a verdict with the findings that were cut from its evidence."""

@@ -17,6 +17,16 @@ class Witness:
         self._known.append((name, samples, content_digest(samples.images, samples.labels)))
         return samples
 
+    def doubt(self) -> str | None:
+        """Return why nothing that was measured can be believed; None where the data are what they were."""
+        altered = ", ".join(self.altered())
+        if not altered:
+            return None
+        return (
+            f"images or labels in memory were altered during the run ({altered}): code that the policy names "
+            "writes where it must not, so nothing that was measured is believed"
+        )
+
     def altered(self) -> list[str]:
         """Return the names of the splits that are no longer what they were."""
         return [name for name, now, then in self._known if content_digest(now.images, now.labels) != then]
