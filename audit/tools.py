@@ -21,11 +21,8 @@ from audit.errors import ScannerFailed, ScannerMissing
 from audit.process import run
 from audit.programs import trusted_path
 
-MODULES = {  # by the name of the distribution
-    "bandit": "bandit",
-    "detect-secrets": "detect_secrets",
-    "semgrep": "semgrep.console_scripts.entrypoint",  # semgrep.__main__ starts nothing
-}
+# what is run of a distribution where it is not the module of its name; semgrep.__main__ starts nothing
+ENTRIES = {"semgrep": "semgrep.console_scripts.entrypoint"}
 VERSION_SECONDS = 60.0
 _CONFIGURING = ("GIT_", "PYTHON", "SEMGREP_", "PIP_AUDIT_", "PIPAPI_")  # how names of variables begin
 _SITES = ("site-packages", "dist-packages")
@@ -37,7 +34,7 @@ def python_tool(name: str) -> list[str]:
     Raises:
         ScannerMissing: it is not installed beside this interpreter.
     """
-    module = MODULES[name]
+    module = ENTRIES.get(name, name.replace("-", "_"))
     check_installed(name, module.partition(".")[0])
     return [sys.executable, "-P", "-m", module]  # -P: nor a module of that name in the working folder
 

@@ -91,7 +91,7 @@ def test_images_that_differ_by_a_grey_level_are_not_the_same():
 
 
 def test_the_digits_hold_no_image_twice_and_nothing_that_was_trained_on():
-    found = copies_in(load_dataset("model_under_test.data:digits", ROOT, offline=True, hold_out=False))
+    found = copies_in(load_dataset("model_under_test.data:digits", ROOT, offline=True))
     assert (found.n, found.repeats, found.trained_on) == (820, 0, 0)
     assert not list(found.notes())
 

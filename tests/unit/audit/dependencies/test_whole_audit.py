@@ -69,7 +69,7 @@ def test_vulnerable_package_closes_the_gate_and_a_waiver_opens_it(toy_audit, mak
     toy_audit.requirement("DEP-001")["waive"] = [waiver, other]
     result = toy_audit.audit("--only", "DEP-001", "--advisories", str(folder))
     assert result.ret == 0
-    assert toy_audit.report()["notes"] == ["DEP-001: the waiver of CVE-2000-1 for numpy: matches nothing any more"]
+    assert "DEP-001: the waiver of CVE-2000-1 for numpy: matches nothing any more" in toy_audit.report()["notes"]
     page = (toy_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
     assert "pip-audit: PYSEC-2099-5" in page
     assert f"only in a toy (waived until {TODAY} by us)" in page
@@ -135,7 +135,7 @@ def test_bills_lie_in_the_report_folder_and_validate(toy_audit):
 def test_bill_that_cannot_be_made_is_a_note_and_the_audit_goes_on(toy_audit, monkeypatch):
     monkeypatch.setattr(bom, "COMMAND", (sys.executable, "-c", "raise SystemExit('no tool')"))
     toy_audit.audit("--only", "DEP-001")
-    (note,) = toy_audit.report()["notes"]
+    (note,) = [one for one in toy_audit.report()["notes"] if "training split" not in one]
     assert note.startswith("error: sbom.cdx.json was not made: cyclonedx-py: expected its JSON")
     assert not (toy_audit.root / "reports/latest" / bom.SBOM).exists()
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[4]
 @pytest.fixture(scope="session")
 def digits():
     """Give the digits as the audit has them."""
-    return load_dataset("model_under_test.data:digits", ROOT, offline=True, hold_out=True)
+    return load_dataset("model_under_test.data:digits", ROOT, offline=True).held_out(0)
 
 
 @pytest.fixture(scope="session")
