@@ -21,8 +21,7 @@ from audit.errors import ScannerFailed, ScannerMissing
 from audit.process import run
 from audit.programs import trusted_path
 
-# what is run of a distribution where it is not the module of its name; semgrep.__main__ starts nothing
-ENTRIES = {"semgrep": "semgrep.console_scripts.entrypoint"}
+ENTRANCES = {"semgrep": "semgrep.console_scripts.entrypoint"}  # whose __main__ starts nothing
 VERSION_SECONDS = 60.0
 _CONFIGURING = ("GIT_", "PYTHON", "SEMGREP_", "PIP_AUDIT_", "PIPAPI_")  # how names of variables begin
 _SITES = ("site-packages", "dist-packages")
@@ -34,9 +33,10 @@ def python_tool(name: str) -> list[str]:
     Raises:
         ScannerMissing: it is not installed beside this interpreter.
     """
-    module = ENTRIES.get(name, name.replace("-", "_"))
-    check_installed(name, module.partition(".")[0])
-    return [sys.executable, "-P", "-m", module]  # -P: nor a module of that name in the working folder
+    package = name.replace("-", "_")
+    check_installed(name, package)
+    # -P: nor a module of that name in the working folder
+    return [sys.executable, "-P", "-m", ENTRANCES.get(name, package)]
 
 
 def check_installed(name: str, package: str) -> None:

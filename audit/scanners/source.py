@@ -42,6 +42,8 @@ def is_python(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return _SHEBANG.match(file.read(_START)) is not None
+    except IsADirectoryError:
+        return False
     except OSError:
         return suffix == ""  # nobody knows what it holds
 

@@ -287,8 +287,7 @@ def test_fake_tool_on_path_is_not_run(folder, monkeypatch, name):
 @pytest.mark.parametrize("name", SCANNERS)
 def test_tool_on_pythonpath_or_in_the_working_folder_is_not_run(folder, monkeypatch, name):
     ran = folder / "ran"
-    package = name.replace("-", "_")
-    program(folder / package / "__init__.py", f"open({str(ran)!r}, 'w')")
+    program(folder / name.replace("-", "_") / "__init__.py", f"open({str(ran)!r}, 'w')")
     monkeypatch.setenv("PYTHONPATH", str(folder))
     assert SCANNERS[name].scan(folder, ["planted.py"], ROOT).findings
     assert not ran.exists()

@@ -172,6 +172,8 @@ def test_untracked_files_of_other_kinds_and_ignored_ones_are_no_doubt(model):
     for name in ("notes.txt", "tool", "ignored.py"):
         write(model, name, "#!/bin/sh\n")
     write(model, ".gitignore", "ignored.py\n")
+    write(model, "reports/first/audit.json", "")
+    (model / "reports/latest").symlink_to("first")
     given = verdict(model)
     assert given.status is Status.MET, given.reason
 
