@@ -13,13 +13,14 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Thread
 from time import monotonic
-from typing import IO
+from typing import IO, Any
 
 from audit.errors import ScannerFailed, ScannerMissing
 from audit.programs import find_program
 
 KEPT_LINES = 200  # of what a long-running program complains about
 LONGEST_LINE = 4096  # bytes
+Running = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,15 @@ def run(command: Sequence[str], *, cwd: Path, seconds: float, environment: Mappi
     return Finished(child.returncode, _text(stdout), _text(stderr))
 
 
-def attached(command: Sequence[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def attached(command: Sequence[str], *, environment: Mapping[str, str]) -> Running:
     """Start a program on our own terminal and in our process group, so that Ctrl-C reaches it as it reaches us."""
-    return subprocess.Popen(list(command), env=dict(environment))  # nosec B603  # a list of arguments, no shell
+    return _started(command, env=dict(environment))
 
 
 class Child:
     """A program that goes on running: its first line of output, the end of what it complained about, and its end."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Running) -> None:
         """Read both outputs in the background, so that the program never waits for us."""
         self._process, self._first = process, Queue[str](maxsize=1)
         self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
@@ -163,12 +164,10 @@ def _dying_with_us() -> list[str]:
         return []
 
 
-def _start(
-    command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None) -> Running:
     try:
-        return subprocess.Popen(  # nosec B603  # a list of arguments, no shell
-            list(command),
+        return _started(
+            command,
             cwd=cwd,
             env=None if environment is None else dict(environment),
             stdin=subprocess.DEVNULL,
@@ -180,7 +179,11 @@ def _start(
         raise ScannerMissing(f"{command[0]}: not found") from error
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _started(command: Sequence[str], **options: Any) -> Running:
+    return subprocess.Popen(list(command), **options)  # nosec B603  # a list of arguments, no shell
+
+
+def _end(process: Running) -> None:
     """Kill a program and what it started; no harm where it has ended."""
     if process.poll() is None:
         with suppress(ProcessLookupError):

@@ -59,11 +59,6 @@ class Stride(StrEnum):
     DENIAL_OF_SERVICE = "D"
     ELEVATION_OF_PRIVILEGE = "E"
 
-    @property
-    def words(self) -> str:
-        """Return its name as it is written in a sentence."""
-        return self.name.replace("_", " ").lower()
-
 
 class Status(StrEnum):
     """The four verdicts."""
@@ -306,10 +301,7 @@ class Timing(Record):
 
 
 class Report(Record):
-    """The one record that every output is rendered from.
-
-    ``policy_changes`` is what the policy loosened since its branch began, ``seconds`` what the whole run took.
-    """
+    """The one record that every output is rendered from; ``seconds`` is what the whole run took."""
 
     schema_version: str = SCHEMA_VERSION
     gate: Gate

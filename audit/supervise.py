@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess  # nosec B404  # for a type; process.py starts processes
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from audit.gate import ExitCode
-from audit.process import attached
+from audit.process import Running, attached
 from audit.records import Report
 
 SUITE = Path(__file__).parents[1] / "tests"
@@ -107,7 +106,7 @@ def _signals_waiting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_of(child: subprocess.Popen[bytes]) -> int:
+def _end_of(child: Running) -> int:
     """Wait for a child, handing on what other processes signal; what the terminal signals reaches it by itself."""
     if not hasattr(signal, "sigwaitinfo"):
         return _end_without_waiting_for_signals(child)
@@ -124,7 +123,7 @@ def _heeded() -> list[signal.Signals]:
     return [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
 
 
-def _end_without_waiting_for_signals(child: subprocess.Popen[bytes]) -> int:
+def _end_without_waiting_for_signals(child: Running) -> int:
     before = {one: signal.getsignal(one) for one in _heeded()}
     try:
         for one in before:

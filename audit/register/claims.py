@@ -112,7 +112,7 @@ def _unanswered(register: Register) -> Iterator[tuple[str, str]]:
     for element in register.elements:
         for category in Stride:
             if not element.cells.get(category):
-                yield "unanswered", f"{element.id} x {category.words}: neither a threat nor a reason why not"
+                yield "unanswered", f"{element.id} x {in_words(category)}: neither a threat nor a reason why not"
 
 
 def _repeated(register: Register) -> Iterator[tuple[str, str]]:
@@ -134,9 +134,14 @@ def _unsupported(threat: Threat, category: Stride, seen: Seen) -> Iterator[tuple
         yield "unproved", f"{threat.id}: none of its requirements is MET in this run: {states}"
     elif not seen.proves(threat, category):
         countered = ", ".join(f"{name} ({_letters(seen.known.get(name, ()))})" for name in seen.met(threat))
-        claim = f"none of its requirements that are MET counters {category.words} ({category}): {countered}"
+        claim = f"none of its requirements that are MET counters {in_words(category)} ({category}): {countered}"
         remedy = "name one that does, move the threat to its cell, or accept it"
         yield "beside the point", f"{threat.id}: {claim}; {remedy}"
+
+
+def in_words(category: Stride) -> str:
+    """Return the name of a category as it is written in a sentence."""
+    return category.name.replace("_", " ").lower()
 
 
 def _letters(categories: Sequence[Stride]) -> str:

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from audit.records import Status, Stride
-from audit.register.claims import WAIVED, Seen, unclaimed
+from audit.register.claims import WAIVED, Seen, in_words, unclaimed
 from audit.register.records import NotApplicable, Register, Threat, ThreatStatus
 
 # least favourable first: a cell shows the first state that one of its threats has
@@ -40,7 +40,7 @@ def matrix(register: Register, seen: Seen, today: date) -> dict[str, Any]:
         shown = {"id": element.id, "title": element.title, "reviewed": element.reviewed.isoformat()}
         rows.append({**shown, "cells": cells})
     return {
-        "categories": [[category.value, category.words] for category in Stride],
+        "categories": [[category.value, in_words(category)] for category in Stride],
         "rows": rows,
         "unclaimed": unclaimed(register, seen),
         "diagram": {

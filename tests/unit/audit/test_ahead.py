@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from audit import ahead
+from audit.files import write_atomically
 from audit.records import Family
 from audit.workers import Workers
 
@@ -25,7 +26,7 @@ class Spans:
         def work():
             begun = time.monotonic()
             time.sleep(seconds)
-            (self._folder / name).write_text(f"{begun} {time.monotonic()}")
+            write_atomically(self._folder / name, f"{begun} {time.monotonic()}".encode())
 
         return work
 

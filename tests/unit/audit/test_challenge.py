@@ -46,7 +46,7 @@ def fallen(broken, n):
     target = SimpleNamespace(bounds=(0.0, 1.0), classes=2, digest="sha256:judged")
     attack = Pgd(steps=5)
     subject = Subject(target, attack, threat, laboratory.attacked(target, samples, attack, threat, 0), 0)
-    return lost(laboratory, subject, samples, challenge(laboratory, subject, samples, None))
+    return int(lost(laboratory, subject, samples, challenge(laboratory, subject, samples, None)).sum())
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def slopes(network, images, loss):
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory, make_target):
     """Give a function that returns how many of a hundred images an attack leaves standing, on a scaled network."""
-    laboratory = Laboratory("sha256:toy", Store(tmp_path_factory.mktemp("results")), lambda done, total: None)
+    laboratory = Laboratory(
+        "sha256:toy", Store(tmp_path_factory.mktemp("results"), b"secret"), lambda done, total: None
+    )
 
     @cache
     def attacked(scale, attack, norm=Norm.LINF, eps=EPS, exact=True):

@@ -104,7 +104,7 @@ def test_every_limit_looks_at_the_images_in_the_order_of_the_run(samples):
     seen = SimpleNamespace(
         options=SimpleNamespace(profile=None),
         _samples={},
-        dataset=SimpleNamespace(audit=samples),
+        copies=SimpleNamespace(judged=samples),
         order=SimpleNamespace(seed=5),
         witness=SimpleNamespace(watch=lambda name, split: split),
     )

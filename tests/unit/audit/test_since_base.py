@@ -8,6 +8,7 @@ import shutil
 import pytest
 import yaml
 
+from audit import programs
 from audit.errors import AuditError
 from audit.policy import read_policy
 from audit.process import run
@@ -175,6 +176,7 @@ def test_no_git_is_said(tmp_path, repository, monkeypatch):
     repository.write()
     shutil.rmtree(repository.root / ".git")
     unknown(repository.changes(), "not a git repository")
+    monkeypatch.setattr(programs, "SYSTEM", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     unknown(repository.changes(), "git: expected on PATH, not found")
 
