@@ -175,7 +175,8 @@ def test_a_model_that_only_claims_robustness_is_refused_and_told_why(toy_audit, 
     assert result.ret == 1
     verdicts = toy_audit.verdicts()
     assert verdicts["PERF-001"]["status"] == "MET"
-    assert verdicts["EVA-001"]["measurement"]["value"] == pytest.approx(0.0358, abs=0.001)
+    # cross-entropy in float64 leaves 66 of 10,000 as well; in float32 it leaves 358, where 1 - p rounded to nothing
+    assert verdicts["EVA-001"]["measurement"]["value"] == pytest.approx(0.0066, abs=0.0005)
     assert "does not hold against a single step along its own gradients" in verdicts["EVA-001"]["reason"]
     assert "does not hold against iterated attacks along its own gradients" in verdicts["EVA-002"]["reason"]
 
