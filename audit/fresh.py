@@ -79,6 +79,7 @@ class FreshProcesses:
             one.close()
         self._builders.clear()
         self._door.close()
+        os.kill(self._origin, signal.SIGKILL)  # forked processes may hold the door open; what it forked dies with it
         os.waitpid(self._origin, 0)
         self._folder.cleanup()
 
