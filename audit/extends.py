@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audit.compare.changes import printable
 from audit.errors import PolicyError
 from audit.yaml_files import Read, read_raw
 
@@ -50,7 +51,7 @@ def _what_became(base: str, inherited: dict[Any, Any], own: dict[Any, Any]) -> E
     before, after = _by_id(inherited.get("requirements")), _by_id(own.get("requirements"))
     dropped = [name for name in before if name not in after] if "requirements" in own else []
     replaced = [name for name in after if name in before and after[name] != before[name]]
-    return Extension(_printable(base), _shown(dropped), _shown([*replaced, *_keys(inherited, own)]))
+    return Extension(printable(base), _shown(dropped), _shown([*replaced, *_keys(inherited, own)]))
 
 
 def _by_id(requirements: Any) -> dict[str, Any]:
@@ -69,8 +70,4 @@ def _keys(inherited: dict[Any, Any], own: dict[Any, Any]) -> Iterator[str]:
 
 
 def _shown(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(_printable, names))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return tuple(map(printable, names))

@@ -12,7 +12,7 @@ from audit.errors import IntegrityError, TargetError
 from audit.policy import TargetSpec
 
 
-class Origin(StrEnum):
+class WeightsOrigin(StrEnum):
     """What vouches for a weight file: a digest in the policy, or under a signature; the trainer here; or nothing."""
 
     PINNED = "pinned"
@@ -30,12 +30,12 @@ class Weights:
     path: Path
     sha256: str | None
     found: str | None
-    origin: Origin
+    origin: WeightsOrigin
 
 
 def pinned(path: Path, sha256: str | None) -> Weights:
     """Return a weight file that the policy names, and the digest it has now."""
-    return Weights(path, sha256, file_sha256(path), Origin.PINNED if sha256 else Origin.UNPINNED)
+    return Weights(path, sha256, file_sha256(path), WeightsOrigin.PINNED if sha256 else WeightsOrigin.UNPINNED)
 
 
 def weights(name: str, spec: TargetSpec, root: Path) -> Weights:

@@ -29,7 +29,7 @@ from audit.poisoning.plan import Poisoning
 from audit.poisoning.triggers import Trigger
 from audit.policy import PolicyFile, TargetSpec
 from audit.records import Probe, Profile
-from audit.released import Origin, Weights
+from audit.released import Weights, WeightsOrigin
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
 from audit.target import TorchTarget, wrap_network
 from audit.trainer import Trainer
@@ -224,7 +224,7 @@ class AuditSession:
         loaded, weights = self.loaded(name), self._weights.get(name)
         shown["digest"] = loaded.digest if loaded else None
         shown["weights_sha256"] = weights.found if weights else None
-        shown["weights_pinned"] = weights is not None and weights.origin is Origin.PINNED
+        shown["weights_pinned"] = weights is not None and weights.origin is WeightsOrigin.PINNED
         shown["weights_origin"] = weights.origin.value if weights else None
         if name in self._failures:
             shown["error"] = f"{type(self._failures[name]).__name__}: {self._failures[name]}"

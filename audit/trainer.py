@@ -17,7 +17,7 @@ from audit.poisoning import references
 from audit.poisoning.plan import Poisoned, Poisoning
 from audit.poisoning.references import Pins, Reference
 from audit.policy import TargetSpec
-from audit.released import Origin, Weights
+from audit.released import Weights, WeightsOrigin
 from audit.requirements import ReferenceNetworks, TriggerRequirement
 from audit.target import TorchTarget
 
@@ -65,7 +65,7 @@ class Trainer:
         session.notes.extend(trained.notes)
         for note in trained.notes:
             session.announce(note)
-        return Weights(trained.path, trained.sha256, file_sha256(trained.path), Origin.MADE_HERE)
+        return Weights(trained.path, trained.sha256, file_sha256(trained.path), WeightsOrigin.MADE_HERE)
 
     def split(self, name: str) -> Samples:
         """Return the images and labels that a target is trained on.

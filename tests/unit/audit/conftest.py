@@ -181,7 +181,7 @@ class Toy:
         self.policy["targets"]["honest"]["sha256"] = hashlib.sha256(weights).hexdigest()
         self.write("module.py", "def answer() -> int:\n    return 42\n")
         self.git("init", "--quiet")
-        self.write(".gitignore", "/tests/\n/conftest.py\n")
+        self.write(".gitignore", "/tests/\n/conftest.py\n__pycache__/\n")
 
     def write(self, name, text):
         """Write a file of the repository."""
