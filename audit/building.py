@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from audit.artifacts.weights import load_weights
-from audit.defences import Defence
+from audit.defences import AnyDefence
 from audit.errors import TargetError
 from audit.identity import network_digest
 from audit.loading import resolve
 from audit.randomness import seeded
-from audit.target import Blueprint, TorchTarget, wrap_network
+from audit.target import Blueprint, LocalTarget, wrap_network
 
 BUILDING_SEED = 30_000  # a factory that draws weights of its own draws the same ones wherever it is called
 
 
-def build(blueprint: Blueprint, device: torch.device) -> TorchTarget:
+def build(blueprint: Blueprint, device: torch.device) -> LocalTarget:
     """Build the target that a blueprint describes.
 
     Raises:
@@ -27,42 +25,18 @@ def build(blueprint: Blueprint, device: torch.device) -> TorchTarget:
     """
     if blueprint.defence is not None and blueprint.inner is not None:
         partner = build(blueprint.partner, device) if blueprint.partner else None
-        return defend(blueprint.name, build(blueprint.inner, device), blueprint.defence, partner)
-    return build_target(
-        blueprint.name,
-        blueprint.factory,
-        blueprint.weights,
-        blueprint.sha256,
-        root=blueprint.root,
-        classes=blueprint.classes,
-        bounds=blueprint.bounds,
-        device=device,
-        draws=blueprint.draws,
-    )
+        return _defended(blueprint, build(blueprint.inner, device), blueprint.defence, partner)
+    return _from_factory(blueprint, device)
 
 
-def build_target(
-    name: str,
-    factory: str,
-    weights: Path | None,
-    sha256: str | None,
-    *,
-    root: Path,
-    classes: int,
-    bounds: tuple[float, float],
-    device: torch.device,
-    draws: int = 1,
-) -> TorchTarget:
+def _from_factory(blueprint: Blueprint, device: torch.device) -> LocalTarget:
     """Build a network with a factory and load verified weights into it.
 
     The digest covers the factory's name, the source files of every module, and every parameter and buffer: another
     architecture or other weights are another target.
-
-    Raises:
-        IntegrityError: the weight file is missing, refused, or not the pinned one.
-        TargetError: the factory returns no network, or the weights do not fit it.
     """
-    make = resolve(factory, f"targets.{name}.factory", root)
+    name, factory, weights = blueprint.name, blueprint.factory, blueprint.weights
+    make = resolve(factory, f"targets.{name}.factory", blueprint.root)
     try:
         with seeded(BUILDING_SEED):
             network = make()
@@ -74,7 +48,7 @@ def build_target(
             "a factory takes no arguments and returns the network, its weights still to be loaded"
         )
     if weights is not None:
-        state = load_weights(weights, sha256)
+        state = load_weights(weights, blueprint.sha256)
         _check_types(name, weights.name, state, network)
         try:
             network.load_state_dict(state)
@@ -84,18 +58,16 @@ def build_target(
                 f"target {name}: {weights.name} does not fit {factory}: {first}; "
                 "the factory must build the architecture that was trained, with the same parameter names"
             ) from error
-    digest = network_digest(factory, make, network, draws)
-    target = TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
-    target.blueprint = Blueprint(
-        name=name,
-        root=root,
-        classes=classes,
-        bounds=bounds,
-        factory=factory,
-        weights=weights,
-        sha256=sha256,
-        draws=draws,
+    target = LocalTarget(
+        name,
+        network,
+        classes=blueprint.classes,
+        digest=network_digest(factory, make, network, blueprint.draws),
+        bounds=blueprint.bounds,
+        device=device,
+        draws=blueprint.draws,
     )
+    target.blueprint = blueprint
     return target
 
 
@@ -114,12 +86,14 @@ def _check_types(name: str, file: str, state: dict[str, Tensor], network: nn.Mod
             )
 
 
-def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget | None) -> TorchTarget:
+def _defended(
+    blueprint: Blueprint, inner: LocalTarget, defence: AnyDefence, partner: LocalTarget | None
+) -> LocalTarget:
     """Put a target behind an input defence; attacks on the result go through it."""
     network = defence.wrap(inner.network, inner.bounds, partner.network if partner else None)
     parts = [defence.model_dump_json(), inner.digest, partner.digest if partner else ""]
     target = wrap_network(
-        name,
+        blueprint.name,
         network,
         classes=inner.classes,
         bounds=inner.bounds,
@@ -127,14 +101,5 @@ def defend(name: str, inner: TorchTarget, defence: Defence, partner: TorchTarget
         draws=max(defence.draws, inner.draws, partner.draws if partner else 1),
         made_from=" ".join(parts),
     )
-    if inner.blueprint is not None and (partner is None or partner.blueprint is not None):
-        target.blueprint = Blueprint(
-            name=name,
-            root=inner.blueprint.root,
-            classes=inner.classes,
-            bounds=inner.bounds,
-            defence=defence,
-            inner=inner.blueprint,
-            partner=partner.blueprint if partner else None,
-        )
+    target.blueprint = blueprint
     return target

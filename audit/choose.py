@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.errors import DataError, DataMissing
-from audit.loading import Dataset, load_dataset
+from audit.isolation.host import Host
+from audit.loading import Dataset
 from audit.policy import PolicyFile, load_policy
 
 AUTO = ("policies/mnist.yaml", "policies/digits.yaml")
@@ -22,12 +23,13 @@ class Choice:
     reason: str
 
 
-def choose(option: str, root: Path, *, offline: bool) -> Choice:
+def choose(option: str, root: Path, host: Host, *, offline: bool) -> Choice:
     """Load the policy and its data.
 
     Args:
         option: a path, taken strictly, or ``auto``.
         root: the repository; paths are relative to it.
+        host: calls the dataset factory.
         offline: fetch nothing.
 
     Raises:
@@ -39,14 +41,14 @@ def choose(option: str, root: Path, *, offline: bool) -> Choice:
         name = str(path.relative_to(root.resolve())) if path.is_relative_to(root.resolve()) else path.name
         file = load_policy(root / option, root)
         try:
-            return Choice(file, name, _data(file, root, offline=offline), f"{name}, as named")
+            return Choice(file, name, _data(file, root, host, offline=offline), f"{name}, as named")
         except DataMissing as error:
             raise DataError(f"{name}: {error}") from error
     passed_over: list[str] = []
     for name in AUTO:
         file = load_policy(root / name, root)
         try:
-            dataset = _data(file, root, offline=offline)
+            dataset = _data(file, root, host, offline=offline)
         except DataMissing as error:
             passed_over.append(f"{name} passed over: {error}")
             continue
@@ -55,5 +57,5 @@ def choose(option: str, root: Path, *, offline: bool) -> Choice:
     raise DataError(f"--policy auto: no policy has its data here: {'; '.join(passed_over)}")
 
 
-def _data(file: PolicyFile, root: Path, *, offline: bool) -> Dataset:
-    return load_dataset(file.policy.dataset_factory, root, offline=offline)
+def _data(file: PolicyFile, root: Path, host: Host, *, offline: bool) -> Dataset:
+    return host.dataset(file.policy.dataset_factory, root, offline=offline)

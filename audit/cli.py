@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -151,8 +151,10 @@ def _policy(option: str) -> Policy:
     if option != "auto":
         return load_policy(root / option, root).policy
     from audit.choose import choose
+    from audit.isolation.host import host
 
-    choice = choose(option, root, offline=True)
+    with closing(host()) as processes:
+        choice = choose(option, root, processes, offline=True)
     sys.stderr.write(f"policy: {choice.reason}\n")
     return choice.file.policy
 
@@ -160,9 +162,11 @@ def _policy(option: str) -> Policy:
 def _pin(option: str, file: Path) -> str:
     """Write fingerprints of the data as they are now; return the lines of a requirement that pins them."""
     from audit.choose import choose
+    from audit.isolation.host import host
     from audit.poisoning import fingerprints
 
-    dataset = choose(option, Path.cwd(), offline=True).dataset
+    with closing(host()) as processes:
+        dataset = choose(option, Path.cwd(), processes, offline=True).dataset
     if dataset.training is None:
         raise DataError(f"pin: dataset {dataset.name}: expected a training split (got none)")
     splits = {"training": dataset.training, "audit": dataset.audit}
@@ -175,15 +179,15 @@ def _pin(option: str, file: Path) -> str:
 def _pin_references(option: str) -> str:
     """Write the files that pin what reference networks contribute; return their names, a line each."""
     from audit import pinning
+    from audit.isolation.host import host
     from audit.run import AuditRun
     from audit.settings import Settings
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
-    run = AuditRun(
-        Path.cwd(), Settings(policy=option, offline=True, jobs=cores()), lambda done, total: None, nullcontext, say, str
-    )
+    settings = Settings(policy=option, offline=True, jobs=cores())
+    run = AuditRun(Path.cwd(), settings, lambda done, total: None, nullcontext, say, str, host())
     try:
         return "".join(f"{file}\n" for file in pinning.pin(run.session, say))
     finally:

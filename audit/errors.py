@@ -5,6 +5,7 @@
     +-- DataError          the data to judge on are damaged or malformed         exit 4
     +-- DataMissing        the data are not here; ``--policy auto`` moves on      exit 4 when named
     +-- TargetError        a target cannot be built, loaded or asked
+    |   +-- ThirdPartyFailed  what a policy names raised something when it was asked, or its process ended
     +-- IntegrityError     bytes differ from what they are pinned to
     +-- AttackError        an attack returned something that is not its input, moved
     +-- WorkerFailed       a piece of work broke in its own process, or that was killed
@@ -34,6 +35,10 @@ class DataMissing(AuditError):
 
 class TargetError(AuditError):
     """A target cannot be built, loaded or asked."""
+
+
+class ThirdPartyFailed(TargetError):
+    """What a policy names raised something when it was asked, or its process ended."""
 
 
 class IntegrityError(AuditError):

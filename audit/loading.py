@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -62,12 +62,74 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """A weight file that a trainer made or found, the SHA-256 that it must have, and what a reader should know."""
+
+    path: Path
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """What a dataset factory returned, wherever it is, and the trainer beside it."""
+
+    def train(
+        self,
+        trainer: str,
+        recipe: str,
+        *,
+        device: str,
+        retrain: bool,
+        seed: int | None = None,
+        examples: Samples | None = None,
+    ) -> Trained:
+        """Have the trainer that a policy names make or find the weights of a recipe.
+
+        It need not know ``seed`` and ``examples`` where they are None.
+        """
+        ...
+
+    def training_digest(self, function: str, recipe: str) -> str:
+        """Return what a function that a policy names says decides the weights of a recipe."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A dataset factory's own object, in this process."""
+
+    value: Any
+    root: Path
+
+    def train(
+        self,
+        trainer: str,
+        recipe: str,
+        *,
+        device: str,
+        retrain: bool,
+        seed: int | None = None,
+        examples: Samples | None = None,
+    ) -> Trained:
+        """Call the trainer."""
+        more: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if examples is not None:
+            more["examples"] = (examples.images, examples.labels)
+        made = resolve(trainer, "trainer", self.root)(recipe, self.value, device=device, retrain=retrain, **more)
+        return Trained(Path(made.path), str(made.sha256), tuple(map(str, made.notes)))
+
+    def training_digest(self, function: str, recipe: str) -> str:
+        """Call the function."""
+        return str(resolve(function, "trainer_digest", self.root)(recipe, self.value))
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """The data of a policy.
 
     Only ``audit`` is judged on. ``training`` is None where the factory gives none. ``fitting`` is disjoint from
-    ``audit``, for networks that the audit fits itself; None until :meth:`held_out`. ``source`` is the factory's own
-    object, for the trainer. ``files`` has the SHA-256 of the raw files by name, where the factory tells them.
+    ``audit``, for networks that the audit fits itself; None until :meth:`held_out`. ``source`` has the factory's own
+    object, and trains on it. ``files`` has the SHA-256 of the raw files by name, where the factory tells them.
     """
 
     name: str
@@ -76,7 +138,7 @@ class Dataset:
     audit: Samples
     training: Samples | None
     fitting: Samples | None
-    source: Any
+    source: Source
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -143,7 +205,7 @@ def load_dataset(reference: str, root: Path, *, offline: bool) -> Dataset:
     factory = resolve(reference, "dataset", root)
     try:
         source = factory(offline=offline) if "offline" in inspect.signature(factory).parameters else factory()
-        return _dataset(source, reference)
+        return _dataset(source, reference, root)
     except FileNotFoundError as error:
         raise DataMissing(str(error)) from error
     except DataError:
@@ -152,19 +214,24 @@ def load_dataset(reference: str, root: Path, *, offline: bool) -> Dataset:
         raise DataError(f"{reference}: {type(error).__name__}: {error}") from error
 
 
-def _dataset(source: Any, reference: str) -> Dataset:
-    audit = _samples(source if isinstance(source, tuple) else source.audit, f"{reference}: audit split")
+def _dataset(source: Any, reference: str, root: Path) -> Dataset:
+    audit = samples_of(source if isinstance(source, tuple) else source.audit, f"{reference}: audit split")
     split = getattr(source, "training", None)
-    training = _samples(split, f"{reference}: training split") if split is not None else None
+    training = samples_of(split, f"{reference}: training split") if split is not None else None
     classes = getattr(source, "classes", None) or max(int(audit.labels.max()) + 1, 2)
     if int(audit.labels.max()) >= classes:
         raise DataError(f"{reference}: audit split: expected labels in 0..{classes - 1}, got {int(audit.labels.max())}")
     digest = getattr(source, "digest", None) or content_digest(audit.images, audit.labels)
     name, files = getattr(source, "name", None) or reference, dict(getattr(source, "files", {}))
-    return Dataset(name, classes, digest, audit, training, None, source, files)
+    return Dataset(name, classes, digest, audit, training, None, LocalSource(source, root), files)
 
 
-def _samples(split: Any, where: str) -> Samples:
+def samples_of(split: Any, where: str) -> Samples:
+    """Return images and labels as samples.
+
+    Raises:
+        DataError: they have another shape or kind than promised; ``where`` says which they are.
+    """
     images, labels = split if isinstance(split, tuple) else (split.images, split.labels)
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if images.ndim != 4 or not images.is_floating_point():

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from audit import metrics
 from audit.attacks import Attack
-from audit.fresh import FreshProcesses
 from audit.loading import Samples
 from audit.outcome import Outcome, joined
 from audit.poisoning.triggers import Trigger
@@ -45,8 +44,7 @@ Stop = Callable[[int, int], bool]
 class Laboratory:
     """What every measurement needs besides its subject: the data's digest, the store, where to show progress, workers.
 
-    ``run`` marks what this run measured itself, in whatever process; the rest is from the store. Where there are
-    ``fresh`` processes, theirs are the answers that count.
+    ``run`` marks what this run measured itself, in whatever process; the rest is from the store.
     """
 
     data_digest: str
@@ -54,7 +52,6 @@ class Laboratory:
     tick: Tick
     workers: Workers = field(default_factory=Workers)
     run: str = field(default_factory=lambda: secrets.token_hex(8))
-    fresh: FreshProcesses | None = None
     _known: dict[tuple[int, str], tuple[TorchTarget, Answered]] = field(default_factory=dict)
 
     def clean(self, target: TorchTarget, samples: Samples) -> Outcome:
@@ -75,25 +72,20 @@ class Laboratory:
         return Outcome(seen.arrays(Norm.LINF), seen.describe(0.0, Passes()), from_store=False)
 
     def _answered(self, target: TorchTarget, images: Tensor) -> Answered:
-        """Ask a target what it has not been asked yet in this run, in a process that sees nothing else if possible."""
+        """Ask a target what it has not been asked yet in this run, by a network that sees nothing else if possible."""
         if target.draws > 1:  # what it draws depends on how many images it is shown at once
-            return self._ask(target, images)
+            return Answered.by(target, images)
         batches = images.split(PREDICT_BATCH)
         # by the target itself, not by its digest: whether that tells targets apart is checked with the answers
         keys = [(id(target), hashlib.sha256(batch.numpy().tobytes()).hexdigest()) for batch in batches]
         missing = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self._known}
         if missing:
-            answered = self._ask(target, torch.cat(list(missing.values())))
+            answered = Answered.by(target, torch.cat(list(missing.values())))
             parts = answered.logits.split([len(batch) for batch in missing.values()])
             for key, part in zip(missing, parts, strict=True):
                 self._known[key] = target, Answered(part, answered.seconds * len(part) / max(1, len(answered.logits)))
         found = [self._known[key][1] for key in keys]
         return Answered(torch.cat([one.logits for one in found]), sum(one.seconds for one in found))
-
-    def _ask(self, target: TorchTarget, images: Tensor) -> Answered:
-        if self.fresh is not None and self.fresh.serves(target):
-            return self.fresh.answered(target, images)
-        return Answered.by(target, images)
 
     def carriers(self, target: TorchTarget, samples: Samples, attack: Attack, eps: float, seed: int) -> Tensor:
         """Return images moved as far from their class as the attack gets them, misleading or not."""
@@ -150,7 +142,7 @@ class Laboratory:
 
     def _judged(self, target: TorchTarget, samples: Samples, outcome: Outcome) -> Outcome:
         """Return the outcome as a process has it that sees nothing but the images that the attack left."""
-        if self.fresh is None or not self.fresh.serves(target):
+        if not target.answers_fresh:
             return outcome
         clean = self._answered(target, samples.images[: len(outcome)]).logits.numpy()
         moved = torch.from_numpy(outcome.arrays["moved"])

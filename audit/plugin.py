@@ -11,7 +11,7 @@ import pytest
 from audit.durations import WORTH_TELLING_SECONDS, spoken
 from audit.errors import AuditError, NotExamined, RequirementNotMet, Undecided
 from audit.folder import forget_latest
-from audit.fresh import fresh_processes
+from audit.isolation.host import host
 from audit.options import pytest_addoption, refuse, settings_of
 from audit.outcome import Outcome
 from audit.records import Evidence, Exhibit, Family, IfNotRun, Report, Status, TimingKind, Verdict
@@ -42,12 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     refuse(config, supervised=supervision is not None)
     forget_latest(config.rootpath / settings.report_dir)
     shown = (terminal.tick, terminal.foreground, terminal.announce, terminal.scrub)
-    fresh = fresh_processes()  # before anything that a policy names is loaded
+    processes = host()  # before anything that a policy names is loaded
     try:
-        run = AuditRun(config.rootpath, settings, *shown, supervision.run if supervision else None, fresh)
+        run = AuditRun(config.rootpath, settings, *shown, processes, supervision.run if supervision else None)
     except AuditError as error:
-        if fresh is not None:
-            fresh.close()
+        processes.close()
         message = str(error).replace(f"{config.rootpath}/", "")  # relative within the repository, real elsewhere
         raise pytest.UsageError(f"{type(error).__name__}: {message}") from error
     config.stash[RUN] = run

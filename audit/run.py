@@ -24,7 +24,7 @@ from audit.durations import Durations
 from audit.errors import PolicyError
 from audit.exhibits import Scenario
 from audit.files import cache_folder
-from audit.fresh import FreshProcesses
+from audit.isolation.host import Host
 from audit.judge import judge
 from audit.measure import Laboratory
 from audit.order import order_of
@@ -43,7 +43,6 @@ from audit.workers import Workers, settle
 
 WAIVERS = "policies/waivers.yaml"
 SHOWN_FINDINGS = 100
-NOT_FRESH = "no processes can be forked here: what counts was said by the process that attacked, not by a fresh one"
 WHOLE_RUN = "whole run"
 
 
@@ -58,19 +57,19 @@ class AuditRun:
         foreground: Callable[[], AbstractContextManager[None]],
         announce: Callable[[str], None],
         scrub: Callable[[str], str],
+        host: Host,
         name: str | None = None,
-        fresh: FreshProcesses | None = None,
     ) -> None:
         """Choose policy and data, and check every name the command line gives; the run's own ``name`` is drawn if None.
 
-        ``fresh`` are processes that were there before; without them, targets are asked in this one.
+        ``host`` is where third-party code runs; it is closed with the run.
 
         Raises:
             AuditError: policy, data, advisories, target, device or a requirement id is wrong; nothing was written yet.
         """
         self.root, self.settings, self.scrub, self.started = root, settings, scrub, datetime.now(UTC)
         self.name = name or secrets.token_hex(16)
-        self.choice = choose(settings.policy, root, offline=settings.offline)
+        self.choice = choose(settings.policy, root, host, offline=settings.offline)
         policy = self.choice.file.policy
         self._check_names()
         self.device = choose_device(settings.device)
@@ -105,12 +104,12 @@ class AuditRun:
                 self.collector.waived,
                 snapshot,
             ),
-            laboratory=Laboratory(dataset.digest, self.store, tick, self.workers, self.name, fresh),
+            laboratory=Laboratory(dataset.digest, self.store, tick, self.workers, self.name),
+            host=host,
             foreground=foreground,
             announce=announce,
         )
-        if fresh is None:
-            self.session.notes.append(NOT_FRESH)
+        self.session.notes.extend(host.notes)
         self.session.check_references()
         self.folder: Path | None = None
         self._found: dict[str, tuple[Finding, ...]] = {}
@@ -235,8 +234,7 @@ class AuditRun:
         """
         self.session.lasting.close()
         self.workers.close()
-        if self.session.laboratory.fresh is not None:
-            self.session.laboratory.fresh.close()
+        self.session.host.close()
         if self.folder is None:
             return None
         page = self.folder / "report.html"

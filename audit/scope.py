@@ -12,13 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
-from torch import nn
-
-from audit.identity import INSTALLED, modules_of, sources
-from audit.loading import named_module, resolve
-from audit.randomness import seeded
+from audit.identity import INSTALLED
+from audit.isolation.code import Named, Sources
 from audit.records import Suppression
 from audit.repository import WorkingTree, working_tree
 from audit.scanners.interface import CodeScanner
@@ -69,28 +65,23 @@ def scope_of(scanner: CodeScanner, session: AuditSession) -> Scope:
 
 def _beyond_git(session: AuditSession, tracked: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
     """Return the files of the model and of what it and tracked files import; and what could not be found out."""
-    modules, notes = _modules_of_the_model(session)
-    found, compiled = sources(modules)
-    own = [path for one in sorted({*found, *compiled}) if not _standard(one) and (path := Path(one)).is_file()]
+    files, notes = _files_of_the_model(session)
+    own = [path for one in files if not _standard(one) and (path := Path(one)).is_file()]
     followed = imported([*own, *_served(session), *(session.root / name for name in tracked)], session.root, INSTALLED)
     return {_relative(path, session.root) for path in followed}, notes
 
 
-def _modules_of_the_model(session: AuditSession) -> tuple[set[ModuleType], tuple[str, ...]]:
-    """Return the modules of every function that the policy names, and those that define the audited network."""
+def _files_of_the_model(session: AuditSession) -> Sources:
+    """Return the files of every function that the policy names, and of the networks that are asked."""
     policy = session.file.policy
     named = [policy.dataset_factory, policy.trainer, policy.trainer_digest]
     named += [spec.factory for spec in policy.targets.values()]
-    modules = {named_module(reference, session.root) for reference in named if reference is not None}
-    notes = []
-    for name in _networks(session):
-        try:
-            modules |= modules_of(_network(session, name))
-        except Exception as error:  # a factory is foreign code
-            notes.append(
-                f"target {name}: its network could not be built ({type(error).__name__}), so its code is unknown"
-            )
-    return modules, tuple(notes)
+    factories = {name: session.spec(name).factory for name in _networks(session)}
+    return session.host.sources_of(
+        [one for one in named if one is not None],
+        [Named(one or "", f"targets.{name}.factory") for name, one in factories.items()],
+        session.root,
+    )
 
 
 def _networks(session: AuditSession) -> tuple[str, ...]:
@@ -98,16 +89,6 @@ def _networks(session: AuditSession) -> tuple[str, ...]:
     spec = session.spec(session.target_name)
     behind = (spec.wraps, spec.defence.partner if spec.defence is not None else None)
     return tuple(name for name in behind if name is not None) or (session.target_name,)
-
-
-def _network(session: AuditSession, name: str) -> nn.Module:
-    """Return the network of a target; one without its weights where it is not loaded: its code is the same."""
-    loaded = session.loaded(name)
-    if loaded is not None:
-        return loaded.network
-    with seeded(0):
-        network: nn.Module = resolve(session.spec(name).factory or "", f"targets.{name}.factory", session.root)()
-    return network
 
 
 def _served(session: AuditSession) -> set[Path]:

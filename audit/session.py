@@ -13,15 +13,17 @@ import torch
 from torch import nn
 
 from audit import released
-from audit.building import build_target, defend
 from audit.builtin import Constant, fit_undefended
 from audit.by_class import commonest
 from audit.contract import check, check_data
 from audit.copies import Copies, copies_in
+from audit.defences import AnyDefence
 from audit.dependencies.advisories import Snapshot
 from audit.errors import TargetError
+from audit.isolation.code import Named
+from audit.isolation.host import Host
 from audit.lasting import Lasting
-from audit.loading import Dataset, Samples, resolve
+from audit.loading import Dataset, Samples
 from audit.measure import Laboratory
 from audit.order import Order
 from audit.poisoning.detectors import Detection, detected
@@ -31,7 +33,7 @@ from audit.policy import PolicyFile, TargetSpec
 from audit.records import Probe, Profile
 from audit.released import Weights, WeightsOrigin
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
-from audit.target import TorchTarget, wrap_network
+from audit.target import Blueprint, TorchTarget, wrap_network
 from audit.trainer import Trainer
 from audit.trial import Shown
 from audit.witness import Witness
@@ -58,6 +60,7 @@ class Options:
 class AuditSession:
     """Holds what the requirements of one run share.
 
+    ``host`` is where third-party code runs.
     ``foreground`` opens a span in which output reaches the terminal; ``announce`` writes one line to it. ``shown``
     collects what targets were shown, for the exhibits, ``poisonings`` what was done to training data, ``copies`` which
     images of the audit split are judged; ``memorised`` has the probes of whether a target knows the judged images, by
@@ -72,6 +75,7 @@ class AuditSession:
     order: Order
     options: Options
     laboratory: Laboratory
+    host: Host
     foreground: Callable[[], AbstractContextManager[None]]
     announce: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
@@ -237,19 +241,16 @@ class AuditSession:
             PolicyError: one of them does not exist.
         """
         policy = self.file.policy
-        for name, spec in policy.targets.items():
-            if spec.factory is not None:
-                resolve(spec.factory, f"targets.{name}.factory", self.root)
-        for name, function in (("trainer", policy.trainer), ("trainer_digest", policy.trainer_digest)):
-            if function is not None:
-                resolve(function, name, self.root)
+        named = {f"targets.{name}.factory": spec.factory for name, spec in policy.targets.items()}
+        named |= {"trainer": policy.trainer, "trainer_digest": policy.trainer_digest}
+        self.host.check([Named(one, where) for where, one in named.items() if one is not None], self.root)
         self.trainer.check()
 
     def _build(self, name: str, spec: TargetSpec) -> TorchTarget:
         check_data(name, self.dataset.audit, spec.bounds, self.classes(spec), spec.input_shape)
         if spec.wraps is not None and spec.defence is not None:
             partner = self.target(spec.defence.partner) if spec.defence.partner else None
-            target = defend(name, self.target(spec.wraps), spec.defence, partner)
+            target = self._defended(name, spec.defence, self.target(spec.wraps), partner)
         else:
             target = self.from_factory(name, spec, self.weights(name))
         check(target, self.dataset.audit)
@@ -279,17 +280,30 @@ class AuditSession:
 
     def from_factory(self, name: str, spec: TargetSpec, weights: Weights | None) -> TorchTarget:
         """Build the network of a target, with weights other than its own perhaps."""
-        return build_target(
-            name,
-            spec.factory or "",
-            weights.path if weights else None,
-            (weights.sha256 or weights.found) if weights else None,
+        blueprint = Blueprint(
+            name=name,
             root=self.root,
             classes=self.classes(spec),
             bounds=spec.bounds,
-            device=self.options.device,
+            factory=spec.factory or "",
+            weights=weights.path if weights else None,
+            sha256=(weights.sha256 or weights.found) if weights else None,
             draws=spec.draws,
         )
+        return self.host.target(blueprint, self.options.device)
+
+    def _defended(self, name: str, defence: AnyDefence, inner: TorchTarget, partner: TorchTarget | None) -> TorchTarget:
+        """Put a target behind an input defence; attacks on the result go through it."""
+        blueprint = Blueprint(
+            name=name,
+            root=self.root,
+            classes=inner.classes,
+            bounds=inner.bounds,
+            defence=defence,
+            inner=inner.blueprint,
+            partner=partner.blueprint if partner else None,
+        )
+        return self.host.target(blueprint, self.options.device)
 
     def classes(self, spec: TargetSpec) -> int:
         """Return the number of classes of a target."""

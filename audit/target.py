@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from audit.arithmetic import Fused, has_bfloat16
 from audit.defences import AnyDefence
 from audit.errors import TargetError
+from audit.held import held
 from audit.identity import parameters_digest
 from audit.randomness import seeded
 from audit.records import Knowledge, Record
@@ -95,8 +99,8 @@ class Blueprint(Record):
     partner: Blueprint | None = None
 
 
-class TorchTarget:
-    """A PyTorch network as a white-box target.
+class TorchTarget(ABC):
+    """A PyTorch network as a white-box target; a :class:`LocalTarget` has it here, others ask it elsewhere.
 
     A network that draws at random declares it with ``draws`` > 1: its answer is then the class of the greatest mean
     probability over so many draws, and an attack sees the gradient of that mean (expectation over transformation,
@@ -106,7 +110,6 @@ class TorchTarget:
     def __init__(
         self,
         name: str,
-        network: nn.Module,
         *,
         classes: int,
         digest: str,
@@ -114,63 +117,62 @@ class TorchTarget:
         device: torch.device,
         draws: int = 1,
     ) -> None:
-        """Freeze the network on the device: eval mode, no parameter gradients, the fast memory layout."""
+        """Know what the target is, and that nobody has asked it anything."""
         self.name, self.classes, self.digest, self.bounds, self.device = name, classes, digest, bounds, device
         self.draws, self.passes = draws, Passes()
         self.blueprint: Blueprint | None = None  # None for networks of the audit's own
         self.exact = not has_bfloat16(device)
-        self._network = network.to(device).eval().requires_grad_(False)
-        if any(parameter.ndim == 4 for parameter in self._network.parameters()):
-            self._network = self._network.to(memory_format=torch.channels_last)
-        self._fused = Fused(self._network)
-        self._frozen = parameters_digest(self._network)
 
-    @property
-    def network(self) -> nn.Module:
-        """Return the frozen network."""
-        return self._network
-
-    def on(self, device: torch.device) -> TorchTarget:
-        """Return the target on a device."""
-        if device == self.device:
-            return self
-        return TorchTarget(
-            self.name,
-            self._network,
-            classes=self.classes,
-            digest=self.digest,
-            bounds=self.bounds,
-            device=device,
-            draws=self.draws,
-        )
-
+    @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
         """Return (N, classes) float32 logits, or the log of mean probabilities of a randomised network.
 
         Raises:
             TargetError: the network returns another shape.
         """
-        x = x.to(self.device)
-        if self.draws == 1:
-            return self._forward(x)
-        shares = torch.stack([self._forward(x).log_softmax(1) for _ in range(self.draws)])
-        return shares.logsumexp(0) - math.log(self.draws)  # in logarithms: nothing rounds to a flat 0 or 1
 
+    @abstractmethod
     def step_logits(self, x: Tensor) -> Tensor:
         """Return logits in bfloat16 where the CPU has it, at about half the time; else those of :meth:`logits`.
 
         Where no gradients are asked for, operations are fused as well.
         """
-        if self.exact:
-            return self.logits(x)
-        if self.draws == 1 and not torch.is_grad_enabled():
-            return self._answer(self._fused.logits(x.to(self.device, copy=True)), len(x))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.logits(x)
 
+    @abstractmethod
     def forget(self) -> None:
         """Forget what earlier questions left behind, so that an attack's result hangs on its inputs alone."""
-        self._fused.forget()
+
+    @abstractmethod
+    def unchanged(self) -> bool:
+        """Tell whether every parameter and buffer is what it was when the target was made."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """Return the (N, D) float32 inputs of the network's last linear layer; its logits where it has none."""
+
+    @abstractmethod
+    def tensors(self) -> Iterable[tuple[str, Tensor]]:
+        """Return every tensor that the network can be seen to hold, with the way that leads to it."""
+
+    def restart(self) -> None:  # noqa: B027  # a network in this process stays the one it is
+        """Have whatever asks next be answered by a network that nobody has asked yet, where that is possible."""
+
+    def fresh_logits(self, x: Tensor) -> tuple[Tensor, float]:
+        """Return the logits of any number of images, on the CPU, as a network has them that saw nothing else.
+
+        In another order and in batches of another size, where the network does not draw at random. Where there is no
+        such network, this one answers.
+
+        Returns:
+            (N, classes) float32 logits, and how many seconds they took.
+        """
+        begun = time.perf_counter()
+        return self.all_logits(x), time.perf_counter() - begun
+
+    @property
+    def answers_fresh(self) -> bool:
+        """Tell whether :meth:`fresh_logits` come from a network that saw nothing else."""
+        return False
 
     def all_logits(self, x: Tensor, batch_size: int = PREDICT_BATCH) -> Tensor:
         """Return the logits of any number of images, in batches, without gradients, on the CPU.
@@ -199,9 +201,89 @@ class TorchTarget:
         """Return the (N,) int64 classes."""
         return self.all_logits(x).argmax(1)
 
+
+class LocalTarget(TorchTarget):
+    """A network in this process: of the audit's own, or in a process that is there for this network."""
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        classes: int,
+        digest: str,
+        bounds: tuple[float, float],
+        device: torch.device,
+        draws: int = 1,
+    ) -> None:
+        """Freeze the network on the device: eval mode, no parameter gradients, the fast memory layout."""
+        super().__init__(name, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
+        self._network = network.to(device).eval().requires_grad_(False)
+        if any(parameter.ndim == 4 for parameter in self._network.parameters()):
+            self._network = self._network.to(memory_format=torch.channels_last)
+        self._fused = Fused(self._network)
+        self._frozen = parameters_digest(self._network)
+
+    @property
+    def network(self) -> nn.Module:
+        """Return the frozen network."""
+        return self._network
+
+    def on(self, device: torch.device) -> LocalTarget:
+        """Return the target on a device."""
+        if device == self.device:
+            return self
+        return LocalTarget(
+            self.name,
+            self._network,
+            classes=self.classes,
+            digest=self.digest,
+            bounds=self.bounds,
+            device=device,
+            draws=self.draws,
+        )
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return (N, classes) float32 logits, or the log of mean probabilities of a randomised network."""
+        x = x.to(self.device)
+        if self.draws == 1:
+            return self._forward(x)
+        shares = torch.stack([self._forward(x).log_softmax(1) for _ in range(self.draws)])
+        return shares.logsumexp(0) - math.log(self.draws)  # in logarithms: nothing rounds to a flat 0 or 1
+
+    def step_logits(self, x: Tensor) -> Tensor:
+        """Return logits in the cheapest arithmetic that steers."""
+        if self.exact:
+            return self.logits(x)
+        if self.draws == 1 and not torch.is_grad_enabled():
+            return self._answer(self._fused.logits(x.to(self.device, copy=True)), len(x))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.logits(x)
+
+    def forget(self) -> None:
+        """Forget what operations were fused."""
+        self._fused.forget()
+
     def unchanged(self) -> bool:
         """Tell whether every parameter and buffer is what it was when the target was made."""
         return parameters_digest(self._network) == self._frozen
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the (N, D) float32 inputs of the network's last linear layer; its logits where it has none."""
+        layers = [module for module in self._network.modules() if isinstance(module, nn.Linear)]
+        seen: list[Tensor] = []
+        hook = layers[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0])) if layers else None
+        try:
+            with torch.no_grad():
+                logits = self.logits(x)
+        finally:
+            if hook is not None:
+                hook.remove()
+        return (seen[-1] if seen else logits).flatten(1).float().cpu()
+
+    def tensors(self) -> Iterable[tuple[str, Tensor]]:
+        """Yield every tensor that the network can be seen to hold."""
+        return held(self._network)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._answer(self._network(x.clone()), len(x))  # a copy: a network may write into what it is given
@@ -257,8 +339,8 @@ def wrap_network(
     device: torch.device,
     draws: int = 1,
     made_from: str = "",
-) -> TorchTarget:
+) -> LocalTarget:
     """Return a network that is already there as a target; ``made_from`` says what else its answers depend on."""
     text = f"{made_from} {type(network).__name__} {draws} {parameters_digest(network)}"
     digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    return TorchTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)
+    return LocalTarget(name, network, classes=classes, digest=digest, bounds=bounds, device=device, draws=draws)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audit.artifacts.weights import file_sha256
 from audit.attacks import Pgd
 from audit.errors import PolicyError, TargetError
-from audit.loading import Samples, resolve
+from audit.loading import Samples
 from audit.poisoning import references
 from audit.poisoning.plan import Poisoned, Poisoning
 from audit.poisoning.references import Pins, Reference
@@ -46,21 +46,22 @@ class Trainer:
         """Have the policy's trainer make or find the weights of a recipe, its progress on the terminal.
 
         A trainer need not know ``examples`` and ``seed`` unless the policy poisons, or trains references.
+
+        Raises:
+            PolicyError: there is no such trainer.
+            TargetError: it raised something.
         """
         session = self._session
-        trainer = resolve(session.file.policy.trainer or "", "trainer", session.root)
-        changed: dict[str, Any] = {} if seed is None else {"seed": seed}
-        if examples is not None:
-            changed["examples"] = (examples.images, examples.labels)
         what = f"{recipe}{', other data,' if examples else ''}{f', seed {seed},' if seed is not None else ''}"
         session.announce(f"weights of {what} on {session.dataset.name}: from the cache, or trained now")
         with session.foreground():
-            trained: Any = trainer(
+            trained = session.dataset.source.train(
+                session.file.policy.trainer or "",
                 recipe,
-                session.dataset.source,
                 device=str(session.options.device),
                 retrain=session.options.retrain,
-                **changed,
+                seed=seed,
+                examples=examples,
             )
         session.notes.extend(trained.notes)
         for note in trained.notes:
@@ -119,9 +120,7 @@ class Trainer:
         policy = self._session.file.policy
         if policy.trainer_digest is None:
             return None
-        return str(
-            resolve(policy.trainer_digest, "trainer_digest", self._session.root)(recipe, self._session.dataset.source)
-        )
+        return self._session.dataset.source.training_digest(policy.trainer_digest, recipe)
 
     def _pins(self, named: ReferenceNetworks) -> Pins | None:
         """Return what is pinned of reference networks, where it holds; a note says why it does not."""

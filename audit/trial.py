@@ -59,10 +59,8 @@ class Answered:
 
     @classmethod
     def by(cls, target: TorchTarget, images: Tensor) -> Answered:
-        """Ask a target."""
-        begun = time.perf_counter()
-        logits = target.all_logits(images)
-        return cls(logits, time.perf_counter() - begun)
+        """Ask a target: a network that sees nothing else, where there is one."""
+        return cls(*target.fresh_logits(images))
 
 
 @dataclass(slots=True)
@@ -145,6 +143,8 @@ class Trial:
             block: what is attacked.
             clean: what the target says of it unmoved.
         """
+        self.source.restart()
+        self.target.restart()
         first = first_logits(self.target, block)  # before the attack, which may change the network
         asked, given, begun = self.source.passes.copy(), samples_digest(block), time.perf_counter()
         seen = Seen.of(block, block.images.clone(), clean, clean)
@@ -155,6 +155,8 @@ class Trial:
         attack_seconds = time.perf_counter() - begun
         untouched = self.target.unchanged() and self.source.unchanged() and samples_digest(block) == given
         description = seen.describe(attack_seconds, self.source.passes.since(asked)) | {"untouched": untouched}
+        self.source.restart()
+        self.target.restart()
         arrays = seen.arrays(self.threat_model.norm) | {"moved": seen.moved.numpy(), "clean_logits": first}
         return arrays, description
 

@@ -19,7 +19,6 @@ from audit.errors import TargetError
 from audit.loading import Samples
 from audit.memorised.changes import changed
 from audit.memorised.copies import MOST_COMPARED, MOST_PRINTED, Copies, find, most_compared
-from audit.memorised.tensors import held
 from audit.metrics import fisher, mcnemar
 from audit.records import Probe
 from audit.requirements import BuiltinControl
@@ -72,7 +71,7 @@ def _probe(name: str, look: Callable[[], tuple[bool, str]]) -> Probe:
 
 def _copies(target: TorchTarget, session: AuditSession) -> tuple[bool, str]:
     images = _judged_first(session, MOST_PRINTED, None).images
-    return weighed(find(held(target.network), images), min(len(images), most_compared(images)))
+    return weighed(find(target.tensors(), images), min(len(images), most_compared(images)))
 
 
 def weighed(copies: Copies, images: int) -> tuple[bool, str]:

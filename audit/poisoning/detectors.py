@@ -138,20 +138,7 @@ def detect(target: TorchTarget, samples: Samples, tick: Tick) -> Detection:
 
 def features_of(target: TorchTarget, images: Tensor) -> Tensor:
     """Return the (N, D) float32 inputs of the network's last linear layer; its logits where it has none."""
-    layers = [module for module in target.network.modules() if isinstance(module, nn.Linear)]
-    seen: list[Tensor] = []
-    hook = (
-        layers[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1).cpu()))
-        if layers
-        else None
-    )
-    try:
-        with torch.no_grad():
-            logits = [target.logits(batch).cpu() for batch in images.split(PREDICT_BATCH)]
-    finally:
-        if hook is not None:
-            hook.remove()
-    return torch.cat(seen or logits).float()
+    return torch.cat([target.features(batch) for batch in images.split(PREDICT_BATCH)])
 
 
 def _whitened(features: Tensor, labels: Tensor) -> Tensor:

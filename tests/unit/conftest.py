@@ -24,7 +24,7 @@ from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.report import as_html
 from audit.store import Store
-from audit.target import TorchTarget
+from audit.target import LocalTarget
 from tests.unit import toy
 
 __all__ = ["art", "cyclonedx", "jsonschema", "scipy", "torchvision"]
@@ -65,7 +65,7 @@ def make_target():
     """Give a function that turns a toy network into a target."""
 
     def make(network, name="toy", digest=None):
-        return TorchTarget(
+        return LocalTarget(
             name,
             network,
             classes=getattr(network, "classes", toy.CLASSES),

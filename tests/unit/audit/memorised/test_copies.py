@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from audit.held import held
 from audit.memorised.copies import find
 from audit.memorised.examine import weighed
-from audit.memorised.tensors import held
 from tests.unit import nets
 from tests.unit.audit.memorised.conftest import HONEST
 from tests.unit.audit.memorised.stores import SEEN, UNSEEN, Holder

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from audit.errors import TargetError
-from audit.memorised import tensors
-from audit.memorised.tensors import held
+from audit.held import held
+from audit import held as tensors
 
 
 class Plain:

@@ -1,0 +1,182 @@
+"""What a process gives up before it runs third-party code, by the kernel's own means, so that no code can undo it.
+
+On Linux a seccomp filter takes sockets, and with them the network; memory that processes share by number; the memory of
+other processes; and, where asked for, new processes. Landlock takes every way to write a file. Limits of the system
+bound memory and processor time. None of it needs privileges, and all of it is inherited.
+
+Sources: seccomp(2), landlock(7), setrlimit(2); numbers of system calls from the kernel's asm/unistd_64.h and
+asm-generic/unistd.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from audit.errors import WorkerFailed
+
+CPU_SECONDS = 3600  # of one process that answers for a network
+_NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
+_PATH_BENEATH, _VERSION = 1, 1  # linux/landlock.h
+_WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
+_REMOVE_AND_MAKE, _REFER = 0b1_1111_1111 << 4, 1 << 13
+_SIGNALS_AND_SOCKETS = 0b11  # scopes, since the sixth version
+_LOAD, _IS, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
+_ALLOW, _REFUSE, _ABSENT = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
+_OTHER_ABI = 0x40000000  # x32's bit
+_CLONE_THREAD = 0x10000
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Numbers of system calls on an architecture."""
+
+    architecture: int
+    sockets: tuple[int, ...]
+    others_memory: tuple[int, ...]
+    processes: tuple[int, ...]
+    clone: int
+    about_files: tuple[int, ...]  # owners, modes, times and attributes, which Landlock leaves alone
+
+
+_CALLS = {
+    "x86_64": _Calls(
+        0xC000003E,
+        (41, 425),
+        (29, 68, 64, 101, 310, 311),
+        (57, 58, 59, 322),
+        56,
+        (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, 463, 466),
+    ),
+    "aarch64": _Calls(
+        0xC00000B7,
+        (198, 425),
+        (194, 186, 190, 117, 270, 271),
+        (221, 281),
+        220,
+        (52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16, 463, 466),
+    ),
+}
+_CLONE3 = 435
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a process keeps: the network, files to write, new processes; bytes of memory of its own, None for all."""
+
+    network: bool = False
+    writes: bool = False
+    processes: bool = True
+    memory: int | None = None
+    cpu_seconds: int | None = None
+
+
+def confine(rights: Rights) -> None:
+    """Give up what is not among the rights, for this process and all that it starts; there is no way back.
+
+    Where the system has no such means the process goes on with what it could give up; :func:`missing` tells.
+
+    Raises:
+        WorkerFailed: the system refused.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, rights.memory),
+        (resource.RLIMIT_FSIZE, None if rights.writes else rights.memory),  # of files without a name as well
+        (resource.RLIMIT_CPU, rights.cpu_seconds),
+    ):
+        if most is not None:
+            hard = resource.getrlimit(kind)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(kind, (most, most))
+    libc = ctypes.CDLL(None, use_errno=True)
+    _done(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
+    if not rights.writes and landlock_version():
+        _forbid_writing(libc)
+    calls = _CALLS.get(platform.machine())
+    if calls is not None:
+        _filter(libc, list(_program(calls, rights)))
+
+
+def missing() -> tuple[str, ...]:
+    """Return what third-party code keeps here though it should not, in words."""
+    if sys.platform != "linux" or platform.machine() not in _CALLS:
+        return ("the network", "files to write") if not landlock_version() else ("the network",)
+    return () if landlock_version() else ("files to write",)
+
+
+def landlock_version() -> int:
+    """Return the version of Landlock that the kernel has, 0 where it has none."""
+    if sys.platform != "linux":
+        return 0
+    return max(0, int(ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, _VERSION)))
+
+
+def half_of_memory() -> int:
+    """Return half of the machine's memory, in bytes."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
+
+
+def _forbid_writing(libc: ctypes.CDLL) -> None:
+    """Let nothing be written, made, removed or cut any more but what goes to the null device; reading stays free."""
+    version = landlock_version()
+    handled = _WRITE_FILE | _REMOVE_AND_MAKE | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
+    scoped = _SIGNALS_AND_SOCKETS if version >= 6 else 0
+    attributes = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= 6 else 8]
+    rules = _done(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0), "a Landlock ruleset")
+    null = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _done(
+            libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", _WRITE_FILE, null), 0), "a Landlock rule"
+        )
+        _done(libc.syscall(_RESTRICT_SELF, rules, 0), "Landlock")
+    finally:
+        os.close(null)
+        os.close(rules)
+
+
+def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the filter's instructions: (code, jump if true, jump if false, number)."""
+    refused = [*calls.others_memory, *([] if rights.network else calls.sockets)]
+    refused += [] if rights.processes else calls.processes
+    refused += [] if rights.writes else calls.about_files
+    yield _LOAD, 0, 0, 4  # the architecture
+    yield _IS, 1, 0, calls.architecture
+    yield _RETURN, 0, 0, _REFUSE
+    yield _LOAD, 0, 0, 0  # the number of the call
+    for test, number in ((_AT_LEAST, _OTHER_ABI), *((_IS, one) for one in refused)):
+        yield test, 0, 1, number
+        yield _RETURN, 0, 0, _REFUSE
+    if not rights.processes:
+        yield _IS, 0, 1, _CLONE3  # its flags lie in memory, which a filter cannot read; the C library then uses clone
+        yield _RETURN, 0, 0, _ABSENT
+        yield _IS, 0, 3, calls.clone
+        yield _LOAD, 0, 0, 16  # its flags
+        yield _HAS_BITS, 1, 0, _CLONE_THREAD
+        yield _RETURN, 0, 0, _REFUSE
+    yield _RETURN, 0, 0, _ALLOW
+
+
+def _filter(libc: ctypes.CDLL, program: list[tuple[int, int, int, int]]) -> None:
+    code = b"".join(struct.pack("HBBI", *one) for one in program)
+    held = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog, padded as C does
+    whole = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(held)))
+    _done(libc.prctl(_SECCOMP, _FILTER, whole, 0, 0), "a seccomp filter")
+
+
+def _done(result: int, what: str) -> int:
+    if result < 0:
+        raise WorkerFailed(f"the system refused {what}: {os.strerror(ctypes.get_errno())}")
+    return result

@@ -1,0 +1,357 @@
+"""Targets and datasets whose code runs in processes of its own, as the audit asks them.
+
+Whatever comes back is data from a stranger: it has the shape that was asked for, or is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audit import errors
+from audit.errors import AuditError, TargetError, ThirdPartyFailed
+from audit.isolation.wire import Line, Shared, Wire, nameless, pair, read_document, write_document
+from audit.loading import Samples, Trained
+from audit.target import PREDICT_BATCH, Blueprint, TorchTarget
+
+SECONDS = 600.0  # for one answer about a batch of images, or to load something
+OTHER_BATCH, ORDER_SEED = 64, 40_000  # not those of an attack
+ALIGNED = 64  # bytes
+REFUSALS = {one.__name__: one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, AuditError)}
+Opened = tuple[int, Wire]
+
+
+class Door:
+    """Leads to a process that has loaded something: each wire through it is one to a process forked from that."""
+
+    def __init__(self, wire: Wire, what: str) -> None:
+        """Open doors over a wire to that process; ``what`` it has, for errors."""
+        self._wire, self._what = wire, what
+
+    def open(self, seconds: float | None = SECONDS) -> Caller:
+        """Return somebody to ask who has not been asked yet."""
+        return Caller(self.wire(), self._what, seconds)
+
+    def wire(self) -> Wire:
+        """Return a wire to a process that was forked for it.
+
+        Raises:
+            ThirdPartyFailed: the process that it would be forked from has ended.
+        """
+        ours, theirs = pair()
+        try:
+            self._wire.send({}, theirs.socket.fileno())
+        except OSError as error:
+            raise ThirdPartyFailed(f"{self._what}: its process has ended") from error
+        finally:
+            theirs.close()
+        return ours
+
+    def close(self) -> None:
+        """Open nothing more."""
+        self._wire.close()
+
+
+class Caller:
+    """Asks a process, and raises what it raised."""
+
+    def __init__(self, wire: Wire, what: str, seconds: float | None) -> None:
+        """Ask over a wire, and wait for so many seconds at most."""
+        self._wire, self._what = wire, what
+        wire.patience(seconds)
+
+    def ask(self, line: Line, *files: int) -> Line:
+        """Ask, and return the answer.
+
+        Raises:
+            AuditError: as raised there.
+            ThirdPartyFailed: another error was raised there, or its process ended, or did not answer in time.
+        """
+        try:
+            said = self._wire.ask(line, *files)
+        except EOFError:
+            raise ThirdPartyFailed(f"{self._what}: its process ended before it answered") from None
+        except TimeoutError:
+            raise ThirdPartyFailed(f"{self._what}: its process did not answer in time") from None
+        except (OSError, ValueError) as error:
+            raise ThirdPartyFailed(f"{self._what}: its process broke off ({type(error).__name__})") from error
+        if "error" not in said:
+            return said
+        text = "".join(one if one.isprintable() or one == "\n" else " " for one in str(said.get("text")))
+        if said["error"] == "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        if said["error"] in REFUSALS:
+            raise REFUSALS[said["error"]](text)
+        raise ThirdPartyFailed(text)
+
+    def document(self, line: Line) -> tuple[Any, dict[str, Tensor]]:
+        """Ask, and return the JSON and the tensors that were written as an answer; as :meth:`ask`."""
+        result = nameless()
+        try:
+            self.ask(line, result)
+            return read_document(result)
+        finally:
+            os.close(result)
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._wire.close()
+
+
+class HostedTarget(TorchTarget):
+    """A target whose network is in another process; forked processes of the audit each ask one of their own."""
+
+    def __init__(self, blueprint: Blueprint, door: Door, said: Line, device: torch.device) -> None:
+        """Ask processes behind a door, which say that they have built the target of a blueprint."""
+        super().__init__(
+            blueprint.name,
+            classes=blueprint.classes,
+            digest=str(said["digest"]),
+            bounds=blueprint.bounds,
+            device=device,
+            draws=int(said["draws"]),
+        )
+        self.blueprint = blueprint
+        self._door = door
+        self._asked: _Asked | None = None
+
+    @property
+    def answers_fresh(self) -> bool:
+        """Tell that a network that saw nothing else can be had."""
+        return True
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return (N, classes) float32 logits."""
+        return self._logits(x, steps=False)
+
+    def step_logits(self, x: Tensor) -> Tensor:
+        """Return logits in the cheapest arithmetic that steers."""
+        return self._logits(x, steps=not self.exact)
+
+    def forget(self) -> None:
+        """Forget what operations were fused."""
+        if self._is_asked():
+            self._one().caller.ask({"what": "forget"})
+
+    def unchanged(self) -> bool:
+        """Tell whether the network that was asked is what it was."""
+        return not self._is_asked() or self._one().caller.ask({"what": "unchanged"}).get("unchanged") is True
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the (N, D) float32 inputs of the network's last linear layer; its logits where it has none."""
+        one = self._one()
+        one.place(x, 0)
+        _, found = one.caller.document({"what": "features", "shape": list(x.shape)})
+        features = found.get("features", torch.empty(0))
+        if features.ndim != 2 or len(features) != len(x) or features.dtype != torch.float32:
+            raise TargetError(f"target {self.name}: expected ({len(x)}, D) float32 features, got another shape")
+        return features
+
+    def tensors(self) -> Iterable[tuple[str, Tensor]]:
+        """Return every tensor that the network can be seen to hold."""
+        names, tensors = self._one().caller.document({"what": "tensors"})
+        return [(str(name), tensors[str(place)]) for place, name in enumerate(names)]
+
+    def restart(self) -> None:
+        """Let the process that was asked end; who asks next has another."""
+        if self._is_asked():
+            self._one().close()
+        self._asked = None
+
+    def fresh_logits(self, x: Tensor) -> tuple[Tensor, float]:
+        """Return what a process says that sees nothing but these images."""
+        if not len(x):
+            return torch.zeros(0, self.classes), 0.0
+        order, size = torch.arange(len(x)), PREDICT_BATCH
+        if self.draws == 1:
+            order, size = torch.randperm(len(x), generator=torch.Generator().manual_seed(ORDER_SEED)), OTHER_BATCH
+        said = {"digest": self.digest, "draws": self.draws}
+        other = HostedTarget(self.blueprint, self._door, said, self.device) if self.blueprint else self
+        try:
+            begun = time.perf_counter()
+            answers = other.all_logits(x[order], size)
+            seconds = time.perf_counter() - begun
+        finally:
+            other.restart()
+        logits = torch.empty_like(answers)
+        logits[order] = answers
+        return logits, seconds
+
+    def _logits(self, x: Tensor, *, steps: bool) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            logits: Tensor = _Differentiable.apply(x, self, steps)
+        else:
+            logits, _ = self.question(x, steps=steps, slopes=False)
+        self.passes.forward += len(x) * self.draws
+        self.passes.gradient += len(x) * self.draws if logits.requires_grad else 0
+        return logits
+
+    def question(self, x: Tensor, *, steps: bool, slopes: bool) -> tuple[Tensor, _Graph | None]:
+        """Ask for logits, and for what their slopes can be asked of; None where they have none."""
+        return self._one().question(x, steps=steps, slopes=slopes, random=self.draws > 1)
+
+    def _is_asked(self) -> bool:
+        return self._asked is not None and self._asked.owner == os.getpid()
+
+    def _one(self) -> _Asked:
+        """Return the process that answers this one."""
+        if self._asked is None or not self._is_asked():
+            self._asked = _Asked(self._door.open(), self.name, self.classes, self.device)
+        return self._asked
+
+
+class _Asked:
+    """One process that has a network, and the memory that it and this process see."""
+
+    def __init__(self, caller: Caller, name: str, classes: int, device: torch.device) -> None:
+        self.caller, self.owner = caller, os.getpid()
+        self._name, self._classes, self._device = name, classes, device
+        self._shared: Shared | None = None
+        self._done: list[int] = []
+
+    def place(self, x: Tensor, more: int) -> tuple[Shared, int]:
+        """Put images where the other process sees them; returns the memory, and where it has ``more`` bytes left."""
+        x = x.detach().to("cpu", torch.float32)
+        end = _aligned(x.numel() * 4)
+        shared = self._room(end + more)
+        torch.from_numpy(shared.array(0, tuple(x.shape))).copy_(x)
+        return shared, end
+
+    def question(self, x: Tensor, *, steps: bool, slopes: bool, random: bool) -> tuple[Tensor, _Graph | None]:
+        shape = (len(x), self._classes)
+        size = _aligned(4 * shape[0] * shape[1])
+        shared, at = self.place(x, size + _aligned(4 * x.numel()))
+        seed = int(torch.randint(2**62, ()).item()) if random else None
+        done, self._done = self._done, []
+        said = self.caller.ask(
+            {
+                "what": "logits",
+                "shape": list(x.shape),
+                "at": at,
+                "steps": steps,
+                "slopes": slopes,
+                "seed": seed,
+                "done": done,
+            }
+        )
+        logits = torch.from_numpy(shared.array(at, shape).copy()).to(self._device)
+        graph = said.get("graph")
+        return logits, _Graph(self, graph, tuple(x.shape)) if isinstance(graph, int) else None
+
+    def slope(self, graph: int, weights: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the gradient by the images, of logits weighted so."""
+        numbers = weights.detach().to("cpu", torch.float32)
+        size, images = _aligned(4 * numbers.numel()), _aligned(4 * int(torch.Size(shape).numel()))
+        shared, at = self._room(images + size + images), images + size
+        torch.from_numpy(shared.array(images, tuple(numbers.shape))).copy_(numbers)
+        self.caller.ask({"what": "slope", "graph": graph, "weights_at": images, "at": at})
+        return torch.from_numpy(shared.array(at, shape).copy()).to(self._device)
+
+    def is_done(self, graph: int) -> None:
+        """Say with the next question that nobody asks for slopes of an earlier one any more."""
+        self._done.append(graph)
+
+    def close(self) -> None:
+        self.caller.close()
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+    def _room(self, size: int) -> Shared:
+        """Return memory for so many bytes."""
+        if self._shared is None or self._shared.size < size:
+            if self._shared is not None:
+                self._shared.close()
+            self._shared = Shared.make(2 * size)
+            self.caller.ask({"what": "memory", "size": self._shared.size}, self._shared.descriptor)
+        return self._shared
+
+
+class _Graph:
+    """What the other process keeps, to differentiate an answer, as long as this lives."""
+
+    def __init__(self, asked: _Asked, number: int, shape: tuple[int, ...]) -> None:
+        self._asked, self._number, self._shape = asked, number, shape
+
+    def slope(self, weights: Tensor) -> Tensor:
+        return self._asked.slope(self._number, weights, self._shape)
+
+    def __del__(self) -> None:
+        self._asked.is_done(self._number)
+
+
+class _Differentiable(torch.autograd.Function):
+    """Logits from another process, which can be differentiated by the images: backward asks there again."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, target: HostedTarget, steps: bool) -> Tensor:
+        logits, graph = target.question(x, steps=steps, slopes=True)
+        context.graph = graph
+        if graph is None:
+            context.mark_non_differentiable(logits)
+        return logits
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context: Any, weights: Tensor) -> tuple[Tensor, None, None]:
+        return context.graph.slope(weights), None, None
+
+
+class HostedSource:
+    """A dataset factory's own object in another process, and the trainer beside it."""
+
+    def __init__(self, door: Door) -> None:
+        """Ask processes behind a door, which leads to one that has called the factory."""
+        self._door = door
+
+    def train(
+        self,
+        trainer: str,
+        recipe: str,
+        *,
+        device: str,
+        retrain: bool,
+        seed: int | None = None,
+        examples: Samples | None = None,
+    ) -> Trained:
+        """Have the trainer make or find the weights of a recipe, its progress on this process's terminal."""
+        data = nameless()
+        caller = self._door.open(seconds=None)  # training takes as long as it takes
+        try:
+            if examples is not None:
+                write_document(data, None, {"images": examples.images, "labels": examples.labels})
+            sys.stdout.flush()
+            sys.stderr.flush()
+            line = {
+                "what": "train",
+                "trainer": trainer,
+                "recipe": recipe,
+                "device": device,
+                "retrain": retrain,
+                "seed": seed,
+                "examples": examples is not None,
+            }
+            said = caller.ask(line, 1, 2, data)
+            return Trained(Path(str(said["path"])), str(said["sha256"]), tuple(map(str, said["notes"])))
+        finally:
+            caller.close()
+            os.close(data)
+
+    def training_digest(self, function: str, recipe: str) -> str:
+        """Return what a function that a policy names says decides the weights of a recipe."""
+        caller = self._door.open()
+        try:
+            return str(caller.ask({"what": "training digest", "function": function, "recipe": recipe})["digest"])
+        finally:
+            caller.close()
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNED) * ALIGNED

@@ -1,0 +1,242 @@
+"""What runs in a process for third-party code: it loads what it was asked for, and lets processes fork from it.
+
+A process that has loaded something never uses it: whoever wants to use it has a process forked for that, which has
+seen nothing but what it is asked then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audit.building import build
+from audit.errors import AuditError
+from audit.isolation.code import Named, check, sources_of
+from audit.isolation.confine import CPU_SECONDS, Rights, confine, half_of_memory
+from audit.isolation.wire import MOST_LETTERS, Line, Shared, Wire, read_document, write_document
+from audit.loading import Dataset, Samples, load_dataset
+from audit.randomness import seeded
+from audit.target import Blueprint, LocalTarget
+from audit.workers import forked, settle
+
+Loaded = tuple[Line, Callable[[Wire], None] | None]  # what is said, and what forked processes do
+Answer = Callable[[Line, list[int]], Line]
+
+
+def origin(door: Wire, theirs: Wire) -> None:
+    """Fork a process for every connection that is handed over, until the door is closed."""
+    theirs.close()
+    _fork_for_each(door, _begin)
+
+
+def _fork_for_each(door: Wire, work: Callable[[Wire], None]) -> None:
+    """Fork a process that does the work with each connection that comes through a door."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how one ended
+    while True:
+        try:
+            _, descriptors = door.receive(files=1)
+        except (EOFError, OSError, ValueError):
+            return
+        for descriptor in descriptors:
+            wire = Wire(socket.socket(fileno=descriptor))
+
+            def child(wire: Wire = wire) -> None:
+                door.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                work(wire)
+
+            try:
+                forked(child)
+            finally:
+                wire.close()
+
+
+def _begin(wire: Wire) -> None:
+    """Load what the first line asks for; then be what others are forked from."""
+    line, files = wire.receive(files=1)
+    said, work = _guarded(LOADS[line["kind"]], line, files)
+    wire.send(said)
+    if work is not None:
+        _fork_for_each(wire, work)
+
+
+def _guarded(load: Callable[..., Loaded], line: Line, files: list[int]) -> Loaded:
+    try:
+        return load(line, *files)
+    except BaseException as error:  # foreign code, which may raise anything
+        return _refusal(error), None
+
+
+def _refusal(error: BaseException) -> Line:
+    """Return what is told of an error: its type, and its text."""
+    if isinstance(error, AuditError | KeyboardInterrupt):
+        return {"error": type(error).__name__, "text": str(error)[:MOST_LETTERS]}
+    return {"error": "", "text": f"{type(error).__name__}: {error}"[:MOST_LETTERS]}
+
+
+def _serve(wire: Wire, answer: Answer) -> None:
+    """Answer line by line until the other end is closed."""
+    while True:
+        try:
+            line, files = wire.receive(files=3)
+        except (EOFError, OSError):
+            return
+        try:
+            said = answer(line, files)
+        except BaseException as error:  # as above
+            said = _refusal(error)
+        wire.send(said)
+
+
+def _target(line: Line, *_: int) -> Loaded:
+    """Build a target on the CPU: a process that uses a GPU cannot fork."""
+    confine(Rights(memory=_memory(line)))
+    settle()
+    target = build(Blueprint.model_validate(line["blueprint"]), torch.device("cpu"))
+    said = {"digest": target.digest, "draws": target.draws}
+    return said, partial(_answer_for_target, target, torch.device(line["device"]))
+
+
+def _memory(line: Line) -> int | None:
+    """Return the most memory of a process; one with a GPU reserves addresses without end, and is not bounded."""
+    return half_of_memory() if line["device"] == "cpu" else None
+
+
+def _answer_for_target(target: LocalTarget, device: torch.device, wire: Wire) -> None:
+    if device.type == "cpu":
+        confine(Rights(processes=False, cpu_seconds=CPU_SECONDS))
+    _serve(wire, _Asked(target.on(device)))
+
+
+class _Asked:
+    """Answers for a target; images and answers lie in memory that both ends see."""
+
+    def __init__(self, target: LocalTarget) -> None:
+        self._target = target
+        self._shared: Shared | None = None
+        self._graphs: dict[int, tuple[Tensor, Tensor]] = {}
+        self._said = 0
+
+    def __call__(self, line: Line, files: list[int]) -> Line:
+        for graph in line.get("done", ()):
+            self._graphs.pop(graph, None)
+        answer: Answer = getattr(self, f"_{line['what']}")
+        return answer(line, files)
+
+    def _memory(self, line: Line, files: list[int]) -> Line:
+        self._shared = Shared(files[0], line["size"])
+        return {}
+
+    def _logits(self, line: Line, files: list[int]) -> Line:
+        x = self._array(0, line["shape"])
+        ask = self._target.step_logits if line["steps"] else self._target.logits
+        with seeded(line["seed"]) if line["seed"] is not None else nullcontext():
+            if not line["slopes"]:
+                with torch.no_grad():
+                    logits = ask(x)
+            else:
+                logits = ask(x.requires_grad_())
+        self._array(line["at"], tuple(logits.shape)).copy_(logits.detach())
+        if not logits.requires_grad:
+            return {"graph": None}
+        self._said += 1
+        self._graphs[self._said] = (x, logits)
+        return {"graph": self._said}
+
+    def _slope(self, line: Line, files: list[int]) -> Line:
+        x, logits = self._graphs[line["graph"]]
+        weights = self._array(line["weights_at"], tuple(logits.shape)).to(logits.device)
+        (slope,) = torch.autograd.grad(logits, x, weights, retain_graph=True)
+        self._array(line["at"], tuple(x.shape)).copy_(slope)
+        return {}
+
+    def _forget(self, line: Line, files: list[int]) -> Line:
+        self._target.forget()
+        return {}
+
+    def _unchanged(self, line: Line, files: list[int]) -> Line:
+        return {"unchanged": self._target.unchanged()}
+
+    def _features(self, line: Line, files: list[int]) -> Line:
+        write_document(files[0], None, {"features": self._target.features(self._array(0, line["shape"]))})
+        return {}
+
+    def _tensors(self, line: Line, files: list[int]) -> Line:
+        names, tensors = [], {}
+        for place, (name, tensor) in enumerate(self._target.tensors()):
+            names.append(name)
+            tensors[str(place)] = tensor
+        write_document(files[0], names, tensors)
+        return {}
+
+    def _array(self, offset: int, shape: Any) -> Tensor:
+        if self._shared is None:
+            raise AuditError("expected shared memory first")
+        return torch.from_numpy(self._shared.array(offset, tuple(shape)))
+
+
+def _dataset(line: Line, result: int) -> Loaded:
+    """Load a dataset, and write its splits into the file."""
+    confine(Rights(network=not line["offline"], writes=True))
+    data = load_dataset(line["reference"], Path(line["root"]), offline=line["offline"])
+    tensors: dict[str, Tensor] = {}
+    for name, split in (("audit", data.audit), ("training", data.training)):
+        if split is not None:
+            tensors |= {f"{name} images": split.images, f"{name} labels": split.labels}
+    known = {"name": data.name, "classes": data.classes, "digest": data.digest, "files": dict(data.files)}
+    write_document(result, known, tensors)
+    os.close(result)
+    return {}, partial(_answer_for_source, data)
+
+
+def _answer_for_source(data: Dataset, wire: Wire) -> None:
+    confine(Rights(writes=True))
+
+    def answer(line: Line, files: list[int]) -> Line:
+        if line["what"] == "training digest":
+            return {"digest": data.source.training_digest(line["function"], line["recipe"])}
+        for ours, given in zip((1, 2), files[:2], strict=True):  # the terminal, or what stands for it
+            os.dup2(given, ours)
+        sys.stdout, sys.stderr = (os.fdopen(os.dup(one), "w", buffering=1) for one in (1, 2))
+        examples = None
+        if line["examples"]:
+            _, found = read_document(files[2])
+            examples = Samples(found["images"], found["labels"])
+        made = data.source.train(
+            line["trainer"],
+            line["recipe"],
+            device=line["device"],
+            retrain=line["retrain"],
+            seed=line["seed"],
+            examples=examples,
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return {"path": str(made.path), "sha256": made.sha256, "notes": list(made.notes)}
+
+    _serve(wire, answer)
+
+
+def _code(line: Line, result: int) -> Loaded:
+    """Import functions, or find the files that they and networks consist of."""
+    confine(Rights(memory=half_of_memory()))
+    root, functions = Path(line["root"]), [Named(*one) for one in line["functions"]]
+    if line["check"]:
+        check(functions, root)
+    else:
+        found = sources_of(line["references"], functions, root)
+        write_document(result, [found.files, found.notes])
+    return {}, None
+
+
+LOADS: dict[str, Callable[..., Loaded]] = {"target": _target, "dataset": _dataset, "code": _code}
