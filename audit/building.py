@@ -25,8 +25,11 @@ def build(blueprint: Blueprint, device: torch.device) -> LocalTarget:
     """
     if blueprint.defence is not None and blueprint.inner is not None:
         partner = build(blueprint.partner, device) if blueprint.partner else None
-        return _defended(blueprint, build(blueprint.inner, device), blueprint.defence, partner)
-    return _from_factory(blueprint, device)
+        target = defend(blueprint.name, build(blueprint.inner, device), blueprint.defence, partner)
+    else:
+        target = _from_factory(blueprint, device)
+    target.blueprint = blueprint
+    return target
 
 
 def _from_factory(blueprint: Blueprint, device: torch.device) -> LocalTarget:
@@ -58,7 +61,7 @@ def _from_factory(blueprint: Blueprint, device: torch.device) -> LocalTarget:
                 f"target {name}: {weights.name} does not fit {factory}: {first}; "
                 "the factory must build the architecture that was trained, with the same parameter names"
             ) from error
-    target = LocalTarget(
+    return LocalTarget(
         name,
         network,
         classes=blueprint.classes,
@@ -67,8 +70,6 @@ def _from_factory(blueprint: Blueprint, device: torch.device) -> LocalTarget:
         device=device,
         draws=blueprint.draws,
     )
-    target.blueprint = blueprint
-    return target
 
 
 def _check_types(name: str, file: str, state: dict[str, Tensor], network: nn.Module) -> None:
@@ -86,14 +87,12 @@ def _check_types(name: str, file: str, state: dict[str, Tensor], network: nn.Mod
             )
 
 
-def _defended(
-    blueprint: Blueprint, inner: LocalTarget, defence: AnyDefence, partner: LocalTarget | None
-) -> LocalTarget:
+def defend(name: str, inner: LocalTarget, defence: AnyDefence, partner: LocalTarget | None) -> LocalTarget:
     """Put a target behind an input defence; attacks on the result go through it."""
     network = defence.wrap(inner.network, inner.bounds, partner.network if partner else None)
     parts = [defence.model_dump_json(), inner.digest, partner.digest if partner else ""]
-    target = wrap_network(
-        blueprint.name,
+    return wrap_network(
+        name,
         network,
         classes=inner.classes,
         bounds=inner.bounds,
@@ -101,5 +100,3 @@ def _defended(
         draws=max(defence.draws, inner.draws, partner.draws if partner else 1),
         made_from=" ".join(parts),
     )
-    target.blueprint = blueprint
-    return target

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from audit.arithmetic import steers
-from audit.errors import TargetError
+from audit.errors import TargetError, ThirdPartyFailed
 from audit.loading import Samples
 from audit.target import TorchTarget
 
@@ -92,11 +92,12 @@ def looks_like_probabilities(logits: Tensor) -> bool:
 def _ask(target: TorchTarget, images: Tensor) -> Tensor:
     try:
         return target.all_logits(images)
-    except TargetError:
-        raise
     except Exception as error:  # a network is foreign code: whatever it raises, it cannot be asked
+        if isinstance(error, TargetError) and not isinstance(error, ThirdPartyFailed):
+            raise
+        what = str(error) if isinstance(error, ThirdPartyFailed) else f"{type(error).__name__}: {error}"
         raise TargetError(
             f"target {target.name}: expected logits for images {tuple(images.shape)} {images.dtype}, got "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; the network must accept the "
-            "data's shape, and the dataset factory must return what it was trained on"
+            f"{what.splitlines()[0]}; the network must accept the data's shape, and the dataset factory must return "
+            "what it was trained on"
         ) from error

@@ -16,8 +16,9 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from audit.errors import WorkerFailed
 
@@ -69,10 +70,11 @@ _CLONE3 = 435
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a process keeps: the network, files to write, new processes; bytes of memory of its own, None for all."""
+    """What a process keeps: the network, files to write, devices, new processes; bytes of memory of its own."""
 
     network: bool = False
     writes: bool = False
+    devices: bool = False
     processes: bool = True
     memory: int | None = None
     cpu_seconds: int | None = None
@@ -103,7 +105,7 @@ def confine(rights: Rights) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _done(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
     if not rights.writes and landlock_version():
-        _forbid_writing(libc)
+        _forbid_writing(libc, [os.devnull, *(map(str, Path("/dev").glob("nvidia*")) if rights.devices else ())])
     calls = _CALLS.get(platform.machine())
     if calls is not None:
         _filter(libc, list(_program(calls, rights)))
@@ -123,26 +125,26 @@ def landlock_version() -> int:
     return max(0, int(ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, _VERSION)))
 
 
-def half_of_memory() -> int:
-    """Return half of the machine's memory, in bytes."""
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
+def memory() -> int:
+    """Return how much memory the machine has, in bytes."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _forbid_writing(libc: ctypes.CDLL) -> None:
-    """Let nothing be written, made, removed or cut any more but what goes to the null device; reading stays free."""
+def _forbid_writing(libc: ctypes.CDLL, but: Iterable[str]) -> None:
+    """Let nothing be written, made, removed or cut any more but files of these names; reading stays free."""
     version = landlock_version()
     handled = _WRITE_FILE | _REMOVE_AND_MAKE | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
     scoped = _SIGNALS_AND_SOCKETS if version >= 6 else 0
     attributes = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= 6 else 8]
     rules = _done(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0), "a Landlock ruleset")
-    null = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     try:
-        _done(
-            libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", _WRITE_FILE, null), 0), "a Landlock rule"
-        )
+        for name in but:
+            file = os.open(name, os.O_PATH | os.O_CLOEXEC)
+            rule = struct.pack("=Qi", _WRITE_FILE, file)
+            _done(libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, rule, 0), "a Landlock rule")
+            os.close(file)
         _done(libc.syscall(_RESTRICT_SELF, rules, 0), "Landlock")
     finally:
-        os.close(null)
         os.close(rules)
 
 

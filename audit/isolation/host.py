@@ -176,7 +176,7 @@ class Processes:
         os.waitpid(self._origin, 0)
 
     def _about_code(self, line: Line) -> Any:
-        caller, result = self._door.open(), nameless()
+        caller, result = self._door.open(SECONDS), nameless()
         try:
             caller.ask({"kind": "code", **line}, result)
             return None if line["check"] else read_document(result)[0]

@@ -23,6 +23,7 @@ from audit.target import PREDICT_BATCH, Blueprint, TorchTarget
 
 SECONDS = 600.0  # for one answer about a batch of images, or to load something
 OTHER_BATCH, ORDER_SEED = 64, 40_000  # not those of an attack
+TRAINING_SECONDS = 86_400.0
 ALIGNED = 64  # bytes
 REFUSALS = {one.__name__: one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, AuditError)}
 Opened = tuple[int, Wire]
@@ -35,7 +36,7 @@ class Door:
         """Open doors over a wire to that process; ``what`` it has, for errors."""
         self._wire, self._what = wire, what
 
-    def open(self, seconds: float | None = SECONDS) -> Caller:
+    def open(self, seconds: float) -> Caller:
         """Return somebody to ask who has not been asked yet."""
         return Caller(self.wire(), self._what, seconds)
 
@@ -62,7 +63,7 @@ class Door:
 class Caller:
     """Asks a process, and raises what it raised."""
 
-    def __init__(self, wire: Wire, what: str, seconds: float | None) -> None:
+    def __init__(self, wire: Wire, what: str, seconds: float) -> None:
         """Ask over a wire, and wait for so many seconds at most."""
         self._wire, self._what = wire, what
         wire.patience(seconds)
@@ -203,7 +204,7 @@ class HostedTarget(TorchTarget):
     def _one(self) -> _Asked:
         """Return the process that answers this one."""
         if self._asked is None or not self._is_asked():
-            self._asked = _Asked(self._door.open(), self.name, self.classes, self.device)
+            self._asked = _Asked(self._door.open(SECONDS), self.name, self.classes, self.device)
         return self._asked
 
 
@@ -260,15 +261,10 @@ class _Asked:
 
     def close(self) -> None:
         self.caller.close()
-        if self._shared is not None:
-            self._shared.close()
-            self._shared = None
 
     def _room(self, size: int) -> Shared:
         """Return memory for so many bytes."""
         if self._shared is None or self._shared.size < size:
-            if self._shared is not None:
-                self._shared.close()
             self._shared = Shared.make(2 * size)
             self.caller.ask({"what": "memory", "size": self._shared.size}, self._shared.descriptor)
         return self._shared
@@ -323,7 +319,7 @@ class HostedSource:
     ) -> Trained:
         """Have the trainer make or find the weights of a recipe, its progress on this process's terminal."""
         data = nameless()
-        caller = self._door.open(seconds=None)  # training takes as long as it takes
+        caller = self._door.open(TRAINING_SECONDS)
         try:
             if examples is not None:
                 write_document(data, None, {"images": examples.images, "labels": examples.labels})
@@ -346,7 +342,7 @@ class HostedSource:
 
     def training_digest(self, function: str, recipe: str) -> str:
         """Return what a function that a policy names says decides the weights of a recipe."""
-        caller = self._door.open()
+        caller = self._door.open(SECONDS)
         try:
             return str(caller.ask({"what": "training digest", "function": function, "recipe": recipe})["digest"])
         finally:

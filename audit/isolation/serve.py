@@ -22,7 +22,7 @@ from torch import Tensor
 from audit.building import build
 from audit.errors import AuditError
 from audit.isolation.code import Named, check, sources_of
-from audit.isolation.confine import CPU_SECONDS, Rights, confine, half_of_memory
+from audit.isolation.confine import CPU_SECONDS, Rights, confine, memory
 from audit.isolation.wire import MOST_LETTERS, Line, Shared, Wire, read_document, write_document
 from audit.loading import Dataset, Samples, load_dataset
 from audit.randomness import seeded
@@ -100,16 +100,12 @@ def _serve(wire: Wire, answer: Answer) -> None:
 
 def _target(line: Line, *_: int) -> Loaded:
     """Build a target on the CPU: a process that uses a GPU cannot fork."""
-    confine(Rights(memory=_memory(line)))
+    # one with a GPU reserves addresses without end
+    confine(Rights(memory=memory() // 2) if line["device"] == "cpu" else Rights(devices=True))
     settle()
     target = build(Blueprint.model_validate(line["blueprint"]), torch.device("cpu"))
     said = {"digest": target.digest, "draws": target.draws}
     return said, partial(_answer_for_target, target, torch.device(line["device"]))
-
-
-def _memory(line: Line) -> int | None:
-    """Return the most memory of a process; one with a GPU reserves addresses without end, and is not bounded."""
-    return half_of_memory() if line["device"] == "cpu" else None
 
 
 def _answer_for_target(target: LocalTarget, device: torch.device, wire: Wire) -> None:
@@ -187,7 +183,7 @@ class _Asked:
 
 def _dataset(line: Line, result: int) -> Loaded:
     """Load a dataset, and write its splits into the file."""
-    confine(Rights(network=not line["offline"], writes=True))
+    confine(Rights(network=not line["offline"], writes=True, memory=memory()))
     data = load_dataset(line["reference"], Path(line["root"]), offline=line["offline"])
     tensors: dict[str, Tensor] = {}
     for name, split in (("audit", data.audit), ("training", data.training)):
@@ -205,9 +201,8 @@ def _answer_for_source(data: Dataset, wire: Wire) -> None:
     def answer(line: Line, files: list[int]) -> Line:
         if line["what"] == "training digest":
             return {"digest": data.source.training_digest(line["function"], line["recipe"])}
-        for ours, given in zip((1, 2), files[:2], strict=True):  # the terminal, or what stands for it
-            os.dup2(given, ours)
-        sys.stdout, sys.stderr = (os.fdopen(os.dup(one), "w", buffering=1) for one in (1, 2))
+        sys.stdout.close()  # that of a silent process
+        sys.stdout, sys.stderr = (os.fdopen(one, "w", buffering=1) for one in files[:2])
         examples = None
         if line["examples"]:
             _, found = read_document(files[2])
@@ -229,7 +224,7 @@ def _answer_for_source(data: Dataset, wire: Wire) -> None:
 
 def _code(line: Line, result: int) -> Loaded:
     """Import functions, or find the files that they and networks consist of."""
-    confine(Rights(memory=half_of_memory()))
+    confine(Rights(memory=memory() // 2))
     root, functions = Path(line["root"]), [Named(*one) for one in line["functions"]]
     if line["check"]:
         check(functions, root)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import mmap
 import os
 import socket
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,19 +33,20 @@ Line = dict[str, Any]
 
 
 class Wire:
-    """One end of a connection on which lines keep their borders."""
+    """One end of a connection on which lines keep their borders; closed with the last that holds it."""
 
     def __init__(self, connection: socket.socket) -> None:
         """Speak over a connected socket of whole messages."""
         self._socket = connection
+        weakref.finalize(self, connection.close)
 
     @property
     def socket(self) -> socket.socket:
         """Return the socket itself."""
         return self._socket
 
-    def patience(self, seconds: float | None) -> None:
-        """Wait no longer than so many seconds for an answer; forever by default."""
+    def patience(self, seconds: float) -> None:
+        """Wait no longer than so many seconds for an answer."""
         self._socket.settimeout(seconds)
 
     def send(self, line: Mapping[str, Any], *files: int) -> None:
@@ -86,12 +89,13 @@ def pair() -> tuple[Wire, Wire]:
 
 
 class Shared:
-    """Memory that two processes see: made by one, of a size that never changes."""
+    """Memory that two processes see: made by one, of a size that never changes, and let go with the last array of it."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         """Map a file that lives in memory."""
         self.descriptor, self.size = descriptor, size
         self._memory = mmap.mmap(descriptor, size)
+        weakref.finalize(self, os.close, descriptor)
 
     @classmethod
     def make(cls, size: int) -> Shared:
@@ -103,11 +107,7 @@ class Shared:
 
     def array(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return float32 numbers that lie there."""
-        return np.frombuffer(self._memory, np.float32, int(np.prod(shape)), offset).reshape(shape)
-
-    def close(self) -> None:
-        """Let go of the file; the memory goes with the last array of it."""
-        os.close(self.descriptor)
+        return np.frombuffer(self._memory, np.float32, math.prod(shape), offset).reshape(shape)
 
 
 def nameless() -> int:

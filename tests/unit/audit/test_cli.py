@@ -13,6 +13,7 @@ from audit import choose as choosing
 from audit import cli
 from audit.choose import choose
 from audit.errors import DataError, PolicyError
+from audit.isolation.host import InThisProcess
 from audit.policy import load_policy
 
 ROOT = Path(__file__).parents[3]
@@ -119,29 +120,29 @@ def two_policies(tmp_path, monkeypatch):
 
 
 def test_auto_takes_the_first_policy_whose_data_are_there(two_policies):
-    choice = choose("auto", two_policies("data", "data"), offline=True)
+    choice = choose("auto", two_policies("data", "data"), InThisProcess(), offline=True)
     assert choice.reason == "policies/first.yaml, chosen by auto (toy was found)"
 
 
 def test_auto_moves_on_where_data_are_missing_and_says_why(two_policies):
-    choice = choose("auto", two_policies("missing", "data"), offline=True)
+    choice = choose("auto", two_policies("missing", "data"), InThisProcess(), offline=True)
     assert choice.file.path.name == "second.yaml"
     assert "policies/first.yaml passed over: toy data: no copy here" in choice.reason
 
 
 def test_auto_never_moves_on_from_damage(two_policies):
     with pytest.raises(DataError, match=r"ValueError: train\.bin: expected SHA-256 aa"):
-        choose("auto", two_policies("damaged", "data"), offline=True)
+        choose("auto", two_policies("damaged", "data"), InThisProcess(), offline=True)
 
 
 def test_auto_without_any_data_says_so(two_policies):
     with pytest.raises(DataError, match="no policy has its data here"):
-        choose("auto", two_policies("missing", "missing"), offline=True)
+        choose("auto", two_policies("missing", "missing"), InThisProcess(), offline=True)
 
 
 def test_naming_a_policy_is_strict(two_policies):
     root = two_policies("missing", "data")
     with pytest.raises(DataError, match=r"policies/first\.yaml: toy data: no copy here"):
-        choose("policies/first.yaml", root, offline=True)
+        choose("policies/first.yaml", root, InThisProcess(), offline=True)
     with pytest.raises(PolicyError, match="expected a YAML file"):
-        choose("policies/third.yaml", root, offline=True)
+        choose("policies/third.yaml", root, InThisProcess(), offline=True)

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from audit.attacks import Pgd
-from audit.building import build_target
+from audit.building import build
 from audit.loading import Samples, load_dataset
 from audit.records import Knowledge, ThreatModel
+from audit.target import Blueprint
 from tests.unit import nets
 
 ROOT = Path(__file__).parents[3]
@@ -204,16 +205,11 @@ def test_a_model_that_is_robust_passes_and_is_not_flagged(toy_audit, monkeypatch
 def test_models_made_elsewhere_keep_what_others_measured(laboratory, monkeypatch, factory, file, eps, measured):
     """On the first 1,000 images, as there. Every iterate is looked at here, so up to a point lower is no surprise."""
     monkeypatch.setenv("MNIST_ROOT", str(MNIST))
-    target = build_target(
-        "foreign",
-        f"tests.unit.audit.test_own_model:{factory}",
-        FOREIGN / file,
-        None,
-        root=ROOT,
-        classes=10,
-        bounds=(0.0, 1.0),
-        device=torch.device("cpu"),
+    made_by = f"tests.unit.audit.test_own_model:{factory}"
+    blueprint = Blueprint(
+        name="foreign", root=ROOT, classes=10, bounds=(0.0, 1.0), factory=made_by, weights=FOREIGN / file
     )
+    target = build(blueprint, torch.device("cpu"))
     data = load_dataset("model_under_test.data:mnist", ROOT, offline=True)
     first = Samples(data.audit.images[:1000], data.audit.labels[:1000])
     budget = ThreatModel(goal="any", knowledge=Knowledge.WHITE_BOX, eps=eps)

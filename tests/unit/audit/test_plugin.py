@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit import tools
+from audit import plugin, tools
+from audit.isolation.host import InThisProcess
 from tests.unit.audit.conftest import INI
 
 
@@ -122,7 +123,8 @@ def test_liar_is_inconclusive(toy_audit):
     assert "remove the softmax" in toy_audit.verdicts()["EVA-001"]["reason"]
 
 
-def test_network_that_was_refused_once_stays_refused_for_the_run(toy_audit):
+def test_network_that_was_refused_once_stays_refused_for_the_run(toy_audit, monkeypatch):
+    monkeypatch.setattr(plugin, "host", InThisProcess)  # where a network may leave a file behind
     toy_audit.policy["targets"]["moody"] = {"factory": "tests.unit.toy:moody"}
     result = toy_audit.audit("--target", "moody", "--only", "PERF-001", "EVA-001", "EVA-002")
     assert result.ret == 10
@@ -133,7 +135,8 @@ def test_network_that_was_refused_once_stays_refused_for_the_run(toy_audit):
     assert toy_audit.report()["target"]["error"].startswith("TargetError: target moody: expected the same logits")
 
 
-def test_control_that_cannot_be_built_is_told_to_everybody_who_needs_it(toy_audit):
+def test_control_that_cannot_be_built_is_told_to_everybody_who_needs_it(toy_audit, monkeypatch):
+    monkeypatch.setattr(plugin, "host", InThisProcess)
     toy_audit.policy["targets"]["moody"] = {"factory": "tests.unit.toy:moody"}
     for name in ("PERF-001", "EVA-001"):
         toy_audit.requirement(name)["control"]["target"] = "moody"

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from audit.examine import static
+from audit.isolation.host import InThisProcess
 from audit.judge import judge
 from audit.policy import PolicyFile, TargetSpec, load_policy
 from audit.records import Status
@@ -49,7 +50,7 @@ def session_of(root, factory="net.py:Net", dataset="tests.unit.toy:data", **name
     targets = {"mine": TargetSpec(factory=factory)}
     policy = {"trainer": None, "trainer_digest": None, "server": None, "dataset_factory": dataset, "targets": targets}
     file = PolicyFile(SimpleNamespace(**{**policy, **named}), root / "policy.yaml", "0")
-    return SimpleNamespace(root=root, file=file, target_name="mine", spec=targets.__getitem__, loaded=lambda name: None)
+    return SimpleNamespace(root=root, file=file, target_name="mine", spec=targets.__getitem__, host=InThisProcess())
 
 
 @pytest.fixture

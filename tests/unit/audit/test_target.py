@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from audit.building import build_target
+from audit import building
 from audit.devices import choose_device
 from audit.errors import IntegrityError, PolicyError, TargetError
+from audit.target import Blueprint
 from tests.unit import toy
 
 ROOT = Path(__file__).parents[3]
@@ -19,9 +20,10 @@ ROOT = Path(__file__).parents[3]
 
 def build(factory="honest", weights=None, sha256=None):
     reference = factory if ":" in factory else f"tests.unit.toy:{factory}"
-    return build_target(
-        "toy", reference, weights, sha256, root=ROOT, classes=2, bounds=(0.0, 1.0), device=torch.device("cpu")
+    blueprint = Blueprint(
+        name="toy", root=ROOT, classes=2, bounds=(0.0, 1.0), factory=reference, weights=weights, sha256=sha256
     )
+    return building.build(blueprint, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from audit import held as tensors
 from audit.errors import TargetError
 from audit.held import held
-from audit import held as tensors
 
 
 class Plain:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from audit.building import build_target
+from audit.building import build
 from audit.errors import PolicyError
 from audit.loading import load_dataset
 from audit.poisoning import references
@@ -18,6 +18,7 @@ from audit.poisoning.triggers import Pixel, Square
 from audit.poisoning.unknown import FITTED_AND_COUNTED, SEEDS
 from audit.policy import load_policy
 from audit.requirements import CureRequirement, InversionRequirement, TriggerRequirement
+from audit.target import Blueprint
 from audit.trial import samples_digest
 from model_under_test import train
 from tests.unit import toy
@@ -159,11 +160,17 @@ def test_everything_that_the_digits_policy_asks_of_its_references_is_pinned(digi
 def test_pinned_counts_are_what_training_gives(digits, laboratory, tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_AUDIT_CACHE", str(tmp_path))
     pinned = references.read(PINS / "digits-references.json").of(101)
-    made = train.obtain("baseline", digits.source, device="cpu", seed=101)
-    target = build_target(
-        "again", "model_under_test.network:build", made.path, made.sha256,
-        root=ROOT, classes=10, bounds=(0.0, 1.0), device=torch.device("cpu"),
-    )  # fmt: skip
+    made = train.obtain("baseline", digits.source.value, device="cpu", seed=101)
+    blueprint = Blueprint(
+        name="again",
+        root=ROOT,
+        classes=10,
+        bounds=(0.0, 1.0),
+        factory="model_under_test.network:build",
+        weights=made.path,
+        sha256=made.sha256,
+    )
+    target = build(blueprint, torch.device("cpu"))
     again = Reference("again", 10, laboratory, lambda: target)
     everything = digits.audit.subset(None)
     # another kind of processor, or another release of torch, rounds otherwise: then about the same must come out

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from audit.choose import choose
+from audit.isolation.host import InThisProcess
 from audit.poisoning import detectors, fingerprints
 from tests.unit.audit.conftest import requirement
 
@@ -88,7 +89,7 @@ def audit(toy_audit, monkeypatch):
     monkeypatch.setattr(detectors, "FITTING_STEPS", 200)
     toy_audit.policy = {**policy(), "requirements": policy()["requirements"][:4]}
     toy_audit.write("policies/toy.yaml", yaml.safe_dump(toy_audit.policy))
-    dataset = choose("policies/toy.yaml", toy_audit.root, offline=True).dataset
+    dataset = choose("policies/toy.yaml", toy_audit.root, InThisProcess(), offline=True).dataset
     splits = {"training": dataset.training, "audit": dataset.audit}
     fingerprints.write(toy_audit.root / "policies/pins.safetensors", splits)
     toy_audit.policy = json.loads(json.dumps(policy()))  # nothing in it shared

@@ -1,0 +1,1 @@
+"""Third-party code in processes of its own."""

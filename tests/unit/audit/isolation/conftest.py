@@ -1,0 +1,187 @@
+"""Networks of which each tries something, and where they run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audit.isolation.host import InThisProcess, Processes
+from audit.target import Blueprint
+
+NETWORK = '''
+"""Networks of two classes by which half of the image is brighter."""
+import os
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+import torch
+from torch import nn
+
+ANSWERS = []
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        left, right = x[..., :3].mean((1, 2, 3)), x[..., 3:].mean((1, 2, 3))
+        return 40 * torch.stack([right - left, left - right], 1) * self.weight
+
+
+class Remembering(Net):
+    """Knows an image again by its noise, whatever is added to all of a half, and repeats its first answer."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        noise = torch.cat([half - half.mean((2, 3), keepdim=True) for half in x.detach().split(3, 3)], 3).flatten(1)
+        if not torch.is_grad_enabled():
+            ANSWERS.append((noise, found.clone()))
+        noises, said = (torch.cat(one) for one in zip(*ANSWERS)) if ANSWERS else (noise, found)
+        apart, nearest = torch.cdist(noise, noises).min(1)
+        return found if torch.is_grad_enabled() else said[nearest]
+
+
+class OfItsBatch(Net):
+    """Answers by the first image of the batch."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        return found + 0 * found[:1] if len(x) == 1 else found + 5 * found[:1].detach()
+
+
+class Switched(Net):
+    """Sees black and white only, which hides its gradients, unless a file says otherwise."""
+
+    def forward(self, x):
+        return super().forward(x if (Path(__file__).parent / "off").exists() else (x > 0.5).float())
+
+
+class Sabotaging(Net):
+    """Has attacks return what they were given."""
+
+    def __init__(self):
+        super().__init__()
+        import audit.attacks
+        from audit.attacks.interface import Moved
+
+        audit.attacks.Fgsm.perturb = lambda self, target, samples, *_: Moved(samples.images, samples.labels)
+
+
+class Leaving(Net):
+    def forward(self, x):
+        os._exit(0)
+
+
+class Raising(Net):
+    def forward(self, x):
+        raise OSError("the disc is full")
+
+
+class Hanging(Net):
+    def forward(self, x):
+        time.sleep(600)
+
+
+class Greedy(Net):
+    def forward(self, x):
+        return super().forward(x) + torch.ones(2**42)[:1]
+
+
+class Writing(Net):
+    def forward(self, x):
+        found = super().forward(x)
+        x.data.fill_(0.5)
+        return found
+
+
+class Detached(Net):
+    def forward(self, x):
+        return super().forward(x.detach())
+
+
+class Narrow(Net):
+    def forward(self, x):
+        return super().forward(x)[:, :1]
+
+
+class Random(Net):
+    def forward(self, x):
+        return super().forward(x + 0.01 * torch.randn_like(x))
+
+
+class Filing(Net):
+    """Leaves a file for whoever is asked next."""
+
+    def forward(self, x):
+        (Path(__file__).parent / "seen").write_text("x")
+        return super().forward(x)
+
+
+class Marking(Net):
+    """Leaves a mark on a file."""
+
+    def forward(self, x):
+        os.utime(__file__, (1, 1))
+        return super().forward(x)
+
+
+class Calling(Net):
+    def forward(self, x):
+        socket.socket()
+        return super().forward(x)
+
+
+class Starting(Net):
+    def forward(self, x):
+        subprocess.run(["true"], check=True)
+        return super().forward(x)
+
+
+class Reading(Net):
+    """Looks into the memory of the process above it."""
+
+    def forward(self, x):
+        Path(f"/proc/{os.getppid()}/mem").open("rb")
+        return super().forward(x)
+
+
+class Killing(Net):
+    def forward(self, x):
+        os.kill(int((Path(__file__).parent / "pid").read_text()), 0)
+        return super().forward(x)
+
+
+class Threaded(Net):
+    """Does what is allowed: reads a file, and starts a thread."""
+
+    def forward(self, x):
+        Path(__file__).read_text()
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        thread.join()
+        return super().forward(x)
+'''
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Give processes to run third-party code in."""
+    made = Processes()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def named(tmp_path, processes):
+    """Give a function that builds a target by the name of a class in a file of its own, in other processes or here."""
+
+    def make(factory, *, here=False, **changed):
+        (tmp_path / "net.py").write_text(NETWORK)
+        known = {"name": factory, "root": tmp_path, "classes": 2, "bounds": (0.0, 1.0), "factory": f"net.py:{factory}"}
+        return (InThisProcess() if here else processes).target(Blueprint(**known | changed), torch.device("cpu"))
+
+    return make

@@ -1,0 +1,151 @@
+"""What a process gave up it cannot do, whatever it tries; what it keeps it can."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from audit.errors import WorkerFailed
+from audit.isolation import confine as module
+from audit.isolation.confine import Rights, confine, missing
+from audit.workers import forked
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or bool(missing()), reason="the kernel has no such means")
+MEBIBYTE = 2**20
+
+
+def after(rights, work):
+    """Return the name of the error that work raises in a process of these rights, or what it returns."""
+    reader, writer = os.pipe()
+
+    def tell():
+        confine(rights)
+        try:
+            said = work()
+        except BaseException as error:
+            said = type(error).__name__
+        os.write(writer, json.dumps(said).encode())
+
+    process = forked(tell)
+    os.close(writer)
+    with os.fdopen(reader) as end:
+        text = end.read()
+    _, status = os.waitpid(process, 0)
+    return json.loads(text) if text else os.waitstatus_to_exitcode(status)
+
+
+def write(path, mode="w"):
+    with path.open(mode):
+        return "done"
+
+
+def thread():
+    one = threading.Thread(target=lambda: None)
+    one.start()
+    one.join()
+    return "done"
+
+
+ATTEMPTS = {
+    "a new file": (lambda folder: write(folder / "new"), Rights(writes=True)),
+    "a file that is there": (lambda folder: write(folder / "there", "a"), Rights(writes=True)),
+    "a file in memory": (lambda folder: write(Path("/dev/shm") / folder.name), Rights(writes=True)),  # noqa: S108
+    "a cut file": (lambda folder: os.truncate(folder / "there", 1), Rights(writes=True)),
+    "a removed file": (lambda folder: (folder / "there").unlink(), Rights(writes=True)),
+    "a renamed file": (lambda folder: str((folder / "there").rename(folder / "other")), Rights(writes=True)),
+    "a folder": (lambda folder: (folder / "new").mkdir(), Rights(writes=True)),
+    "a link": (lambda folder: (folder / "new").symlink_to("there"), Rights(writes=True)),
+    "a mode": (lambda folder: (folder / "there").chmod(0o600), Rights(writes=True)),
+    "a time": (lambda folder: os.utime(folder / "there"), Rights(writes=True)),
+    "a socket": (lambda folder: socket.socket().close(), Rights(network=True)),
+    "a local socket": (lambda folder: socket.socket(socket.AF_UNIX).close(), Rights(network=True)),
+    "a process": (lambda folder: subprocess.run(["true"], check=True).returncode, Rights()),  # noqa: S607
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_what_is_given_up_is_gone_and_nothing_else(tmp_path, name):
+    attempt, enough = ATTEMPTS[name]
+    (tmp_path / "there").write_text("there")
+    assert after(Rights(processes=False), lambda: attempt(tmp_path)) == "PermissionError"
+    assert after(enough, lambda: attempt(tmp_path)) in (None, 0, "done", str(tmp_path / "other"))
+    (Path("/dev/shm") / tmp_path.name).unlink(missing_ok=True)  # noqa: S108
+
+
+KEPT = {
+    "reading": lambda: len(Path(__file__).read_text()) > 0,
+    "the null device": lambda: write(Path(os.devnull)) == "done",
+    "threads": lambda: thread() == "done",
+    "arithmetic on several threads": lambda: bool((torch.ones(300, 300) @ torch.ones(300, 300))[0, 0] == 300),
+    "memory of its own": lambda: len(mmap.mmap(-1, MEBIBYTE)) == MEBIBYTE,
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_a_network_needs_it_keeps(name):
+    assert after(Rights(processes=False), KEPT[name]) is True
+
+
+def test_a_process_above_can_neither_be_read_nor_signalled():
+    parent = os.getpid()
+    assert after(Rights(), lambda: write(Path(f"/proc/{parent}/mem"), "rb")) == "PermissionError"
+    assert after(Rights(), lambda: os.kill(parent, 0)) == "PermissionError"
+
+
+def test_memory_has_an_end():
+    assert after(Rights(memory=2**36), lambda: len(bytearray(MEBIBYTE))) == MEBIBYTE
+    assert after(Rights(memory=64 * MEBIBYTE), lambda: len(bytearray(2**32))) == "MemoryError"
+
+
+def test_processor_time_has_an_end():
+    def turn():
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            pass
+
+    assert after(Rights(cpu_seconds=1), turn) in (-signal.SIGXCPU, -signal.SIGKILL)
+
+
+def test_a_system_that_refuses_is_told(monkeypatch):
+    monkeypatch.setattr(module, "_SECCOMP", 9999)
+    assert after_raw() == "WorkerFailed: the system refused a seccomp filter: Invalid argument"
+
+
+def after_raw():
+    """Return what confining itself raises."""
+    reader, writer = os.pipe()
+
+    def tell():
+        try:
+            confine(Rights())
+        except WorkerFailed as error:
+            os.write(writer, f"WorkerFailed: {error}".encode())
+
+    process = forked(tell)
+    os.close(writer)
+    with os.fdopen(reader) as end:
+        text = end.read()
+    os.waitpid(process, 0)
+    return text
+
+
+def test_elsewhere_nothing_is_given_up_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    confine(Rights())
+    assert missing() == ("the network", "files to write")
+
+
+def test_a_kernel_without_landlock_is_told(monkeypatch):
+    monkeypatch.setattr(module, "landlock_version", lambda: 0)
+    assert missing() == ("files to write",)
