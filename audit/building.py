@@ -10,8 +10,9 @@ from audit.defences import AnyDefence
 from audit.errors import TargetError
 from audit.identity import network_digest
 from audit.loading import resolve
+from audit.local import LocalTarget, wrap_network
 from audit.randomness import seeded
-from audit.target import Blueprint, LocalTarget, wrap_network
+from audit.target import Blueprint
 
 BUILDING_SEED = 30_000  # a factory that draws weights of its own draws the same ones wherever it is called
 

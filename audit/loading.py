@@ -1,6 +1,6 @@
-"""Foreign code at the edge: resolving the functions a policy names, and the dataset that one of them returns.
+"""Third-party code at the edge: resolving the functions a policy names, and the dataset that one of them returns.
 
-Code named in a policy is trusted, exactly like the policy itself: the audit runs it.
+On Linux this happens in processes of its own (see :mod:`audit.isolation`).
 """
 
 from __future__ import annotations

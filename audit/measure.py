@@ -258,7 +258,8 @@ def _code_digest() -> str:
 
 def _sources() -> Iterator[Path]:
     here = Path(__file__).parent
-    names = "measure trial metrics target building arithmetic identity randomness loading defences builtin"
+    names = "measure trial metrics target local building arithmetic identity randomness loading defences builtin"
     yield from (here / f"{name}.py" for name in names.split())
+    yield from (here / "isolation" / f"{name}.py" for name in ("hosted", "serve"))
     yield here / "poisoning" / "triggers.py"
     yield from sorted((here / "attacks").glob("*.py"))

@@ -24,6 +24,7 @@ from audit.isolation.code import Named
 from audit.isolation.host import Host
 from audit.lasting import Lasting
 from audit.loading import Dataset, Samples
+from audit.local import wrap_network
 from audit.measure import Laboratory
 from audit.order import Order
 from audit.poisoning.detectors import Detection, detected
@@ -33,7 +34,7 @@ from audit.policy import PolicyFile, TargetSpec
 from audit.records import Probe, Profile
 from audit.released import Weights, WeightsOrigin
 from audit.requirements import BuiltinControl, Count, Limits, Requirement, TargetControl
-from audit.target import Blueprint, TorchTarget, wrap_network
+from audit.target import Blueprint, TorchTarget
 from audit.trainer import Trainer
 from audit.trial import Shown
 from audit.witness import Witness

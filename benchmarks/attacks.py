@@ -30,10 +30,10 @@ from audit.artifacts.weights import load_weights
 from audit.attacks import Attack, AutoAttack, Fgsm, Pgd
 from audit.devices import choose_device
 from audit.loading import Samples
+from audit.local import wrap_network
 from audit.measure import Laboratory
 from audit.records import Knowledge, ThreatModel
 from audit.store import Store
-from audit.target import wrap_network
 from model_under_test import data, train
 from model_under_test.network import build
 

@@ -16,10 +16,12 @@ from torch import Tensor
 from audit.building import build
 from audit.errors import DataError, ThirdPartyFailed
 from audit.isolation import code
+from audit.isolation.caller import Caller, Door
 from audit.isolation.code import Named, Sources
 from audit.isolation.confine import missing
-from audit.isolation.hosted import SECONDS, Caller, Door, HostedSource, HostedTarget
+from audit.isolation.hosted import SECONDS, HostedTarget
 from audit.isolation.serve import origin
+from audit.isolation.source import HostedSource
 from audit.isolation.wire import Line, nameless, pair, read_document
 from audit.loading import Dataset, Samples, load_dataset, samples_of
 from audit.target import Blueprint, TorchTarget

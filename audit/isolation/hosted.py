@@ -1,109 +1,26 @@
-"""Targets and datasets whose code runs in processes of its own, as the audit asks them.
+"""Targets whose network is in processes of its own.
 
-Whatever comes back is data from a stranger: it has the shape that was asked for, or is refused.
+What such a process answers has the shape that was asked for, or is refused.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from audit import errors
-from audit.errors import AuditError, TargetError, ThirdPartyFailed
-from audit.isolation.wire import Line, Shared, Wire, nameless, pair, read_document, write_document
-from audit.loading import Samples, Trained
+from audit.errors import TargetError
+from audit.isolation.caller import Caller, Door
+from audit.isolation.wire import Line, Shared
 from audit.target import PREDICT_BATCH, Blueprint, TorchTarget
 
 SECONDS = 600.0  # for one answer about a batch of images, or to load something
 OTHER_BATCH, ORDER_SEED = 64, 40_000  # not those of an attack
-TRAINING_SECONDS = 86_400.0
 ALIGNED = 64  # bytes
-REFUSALS = {one.__name__: one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, AuditError)}
-Opened = tuple[int, Wire]
-
-
-class Door:
-    """Leads to a process that has loaded something: each wire through it is one to a process forked from that."""
-
-    def __init__(self, wire: Wire, what: str) -> None:
-        """Open doors over a wire to that process; ``what`` it has, for errors."""
-        self._wire, self._what = wire, what
-
-    def open(self, seconds: float) -> Caller:
-        """Return somebody to ask who has not been asked yet."""
-        return Caller(self.wire(), self._what, seconds)
-
-    def wire(self) -> Wire:
-        """Return a wire to a process that was forked for it.
-
-        Raises:
-            ThirdPartyFailed: the process that it would be forked from has ended.
-        """
-        ours, theirs = pair()
-        try:
-            self._wire.send({}, theirs.socket.fileno())
-        except OSError as error:
-            raise ThirdPartyFailed(f"{self._what}: its process has ended") from error
-        finally:
-            theirs.close()
-        return ours
-
-    def close(self) -> None:
-        """Open nothing more."""
-        self._wire.close()
-
-
-class Caller:
-    """Asks a process, and raises what it raised."""
-
-    def __init__(self, wire: Wire, what: str, seconds: float) -> None:
-        """Ask over a wire, and wait for so many seconds at most."""
-        self._wire, self._what = wire, what
-        wire.patience(seconds)
-
-    def ask(self, line: Line, *files: int) -> Line:
-        """Ask, and return the answer.
-
-        Raises:
-            AuditError: as raised there.
-            ThirdPartyFailed: another error was raised there, or its process ended, or did not answer in time.
-        """
-        try:
-            said = self._wire.ask(line, *files)
-        except EOFError:
-            raise ThirdPartyFailed(f"{self._what}: its process ended before it answered") from None
-        except TimeoutError:
-            raise ThirdPartyFailed(f"{self._what}: its process did not answer in time") from None
-        except (OSError, ValueError) as error:
-            raise ThirdPartyFailed(f"{self._what}: its process broke off ({type(error).__name__})") from error
-        if "error" not in said:
-            return said
-        text = "".join(one if one.isprintable() or one == "\n" else " " for one in str(said.get("text")))
-        if said["error"] == "KeyboardInterrupt":
-            raise KeyboardInterrupt
-        if said["error"] in REFUSALS:
-            raise REFUSALS[said["error"]](text)
-        raise ThirdPartyFailed(text)
-
-    def document(self, line: Line) -> tuple[Any, dict[str, Tensor]]:
-        """Ask, and return the JSON and the tensors that were written as an answer; as :meth:`ask`."""
-        result = nameless()
-        try:
-            self.ask(line, result)
-            return read_document(result)
-        finally:
-            os.close(result)
-
-    def close(self) -> None:
-        """Let the process end."""
-        self._wire.close()
 
 
 class HostedTarget(TorchTarget):
@@ -298,55 +215,6 @@ class _Differentiable(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(context: Any, weights: Tensor) -> tuple[Tensor, None, None]:
         return context.graph.slope(weights), None, None
-
-
-class HostedSource:
-    """A dataset factory's own object in another process, and the trainer beside it."""
-
-    def __init__(self, door: Door) -> None:
-        """Ask processes behind a door, which leads to one that has called the factory."""
-        self._door = door
-
-    def train(
-        self,
-        trainer: str,
-        recipe: str,
-        *,
-        device: str,
-        retrain: bool,
-        seed: int | None = None,
-        examples: Samples | None = None,
-    ) -> Trained:
-        """Have the trainer make or find the weights of a recipe, its progress on this process's terminal."""
-        data = nameless()
-        caller = self._door.open(TRAINING_SECONDS)
-        try:
-            if examples is not None:
-                write_document(data, None, {"images": examples.images, "labels": examples.labels})
-            sys.stdout.flush()
-            sys.stderr.flush()
-            line = {
-                "what": "train",
-                "trainer": trainer,
-                "recipe": recipe,
-                "device": device,
-                "retrain": retrain,
-                "seed": seed,
-                "examples": examples is not None,
-            }
-            said = caller.ask(line, 1, 2, data)
-            return Trained(Path(str(said["path"])), str(said["sha256"]), tuple(map(str, said["notes"])))
-        finally:
-            caller.close()
-            os.close(data)
-
-    def training_digest(self, function: str, recipe: str) -> str:
-        """Return what a function that a policy names says decides the weights of a recipe."""
-        caller = self._door.open(SECONDS)
-        try:
-            return str(caller.ask({"what": "training digest", "function": function, "recipe": recipe})["digest"])
-        finally:
-            caller.close()
 
 
 def _aligned(size: int) -> int:

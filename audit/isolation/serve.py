@@ -25,8 +25,9 @@ from audit.isolation.code import Named, check, sources_of
 from audit.isolation.confine import CPU_SECONDS, Rights, confine, memory
 from audit.isolation.wire import MOST_LETTERS, Line, Shared, Wire, read_document, write_document
 from audit.loading import Dataset, Samples, load_dataset
+from audit.local import LocalTarget
 from audit.randomness import seeded
-from audit.target import Blueprint, LocalTarget
+from audit.target import Blueprint
 from audit.workers import forked, settle
 
 Loaded = tuple[Line, Callable[[Wire], None] | None]  # what is said, and what forked processes do

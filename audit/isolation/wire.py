@@ -89,7 +89,7 @@ def pair() -> tuple[Wire, Wire]:
 
 
 class Shared:
-    """Memory that two processes see: made by one, of a size that never changes, and let go with the last array of it."""
+    """Memory that two processes see: made by one, of a size that never changes."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         """Map a file that lives in memory."""

@@ -8,8 +8,9 @@ model needs no backdoor for it.
 from __future__ import annotations
 
 from audit.builtin import SEED, fit_undefended
+from audit.local import wrap_network
 from audit.session import AuditSession
-from audit.target import TorchTarget, wrap_network
+from audit.target import TorchTarget
 
 COUNT = 3
 

@@ -21,10 +21,10 @@ from jinja2 import Environment, FileSystemBytecodeCache
 
 from audit import measure, provenance, yaml_files
 from audit.loading import Samples
+from audit.local import LocalTarget
 from audit.measure import Laboratory
 from audit.report import as_html
 from audit.store import Store
-from audit.target import LocalTarget
 from tests.unit import toy
 
 __all__ = ["art", "cyclonedx", "jsonschema", "scipy", "torchvision"]

@@ -11,8 +11,8 @@ from audit.builtin import Constant, fit_undefended
 from audit.contract import check, check_data
 from audit.errors import TargetError
 from audit.loading import Samples
+from audit.local import wrap_network
 from audit.records import Knowledge, ThreatModel
-from audit.target import wrap_network
 from tests.unit import nets, toy
 
 

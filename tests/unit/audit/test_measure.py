@@ -279,7 +279,7 @@ from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.records import Knowledge, ThreatModel
 from audit.store import Store
-from audit.target import wrap_network
+from audit.local import wrap_network
 from tests.unit import toy
 
 class Deadly(Pgd):
@@ -319,7 +319,7 @@ from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.records import Knowledge, ThreatModel
 from audit.store import Store
-from audit.target import wrap_network
+from audit.local import wrap_network
 from audit.workers import Workers
 from tests.unit import toy
 

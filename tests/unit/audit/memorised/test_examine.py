@@ -13,9 +13,9 @@ from torch import nn
 from audit.artifacts.weights import load_weights
 from audit.builtin import fit_undefended
 from audit.loading import Dataset, Samples, load_dataset
+from audit.local import wrap_network
 from audit.memorised import examine
 from audit.memorised.examine import CHANGES, COPIES, TRAINING, memorised
-from audit.target import wrap_network
 from tests.unit.audit.memorised.conftest import HONEST, released
 from tests.unit.audit.memorised.stores import Nearest, orthogonal
 from tests.unit.audit.test_own_model import FOREIGN, MNIST, ClaimedRobust, pgd_trained

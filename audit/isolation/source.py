@@ -1,0 +1,63 @@
+"""A dataset factory's own object, and the trainer beside it, in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from audit.isolation.caller import Door
+from audit.isolation.wire import nameless, write_document
+from audit.loading import Samples, Trained
+
+TRAINING_SECONDS = 86_400.0
+DIGEST_SECONDS = 600.0
+
+
+class HostedSource:
+    """A dataset factory's own object in another process, and the trainer beside it."""
+
+    def __init__(self, door: Door) -> None:
+        """Ask processes behind a door, which leads to one that has called the factory."""
+        self._door = door
+
+    def train(
+        self,
+        trainer: str,
+        recipe: str,
+        *,
+        device: str,
+        retrain: bool,
+        seed: int | None = None,
+        examples: Samples | None = None,
+    ) -> Trained:
+        """Have the trainer make or find the weights of a recipe, its progress on this process's terminal."""
+        data = nameless()
+        caller = self._door.open(TRAINING_SECONDS)
+        try:
+            if examples is not None:
+                write_document(data, None, {"images": examples.images, "labels": examples.labels})
+            sys.stdout.flush()
+            sys.stderr.flush()
+            line = {
+                "what": "train",
+                "trainer": trainer,
+                "recipe": recipe,
+                "device": device,
+                "retrain": retrain,
+                "seed": seed,
+                "examples": examples is not None,
+            }
+            said = caller.ask(line, 1, 2, data)
+            return Trained(Path(str(said["path"])), str(said["sha256"]), tuple(map(str, said["notes"])))
+        finally:
+            caller.close()
+            os.close(data)
+
+    def training_digest(self, function: str, recipe: str) -> str:
+        """Return what a function that a policy names says decides the weights of a recipe."""
+        caller = self._door.open(DIGEST_SECONDS)
+        try:
+            return str(caller.ask({"what": "training digest", "function": function, "recipe": recipe})["digest"])
+        finally:
+            caller.close()
