@@ -68,7 +68,7 @@ def _pins(plan: _Plan, session: AuditSession, say: Callable[[str], object]) -> P
     asked = _asked(plan.users, session)
     networks = session.trainer.references(plan.networks.model_copy(update={"pins": None}))
     say(f"{plan.file}: {len(networks)} networks of {plan.networks.target}, from the cache or trained now")
-    session.trainer.prepare(networks, lambda one: asked.of(one, 0, "0" * 64))
+    session.trainer.prepare(networks, asked.prepare)
     found = []
     for seed, one in enumerate(networks, FIRST_REFERENCE):
         found.append(asked.of(one, seed, session.trainer.train(recipe, seed=seed).found or ""))

@@ -144,7 +144,7 @@ class Trainer:
         return self._session.from_factory(key, spec, self.train(spec.recipe or "", seed=seed))
 
     def prepare(self, networks: Sequence[Reference], work: Callable[[Reference], object]) -> None:
-        """Train references and show them images side by side; not with ``--retrain``: there no cache is believed."""
+        """Train references side by side, for what that leaves; not with ``--retrain``: there no cache is believed."""
         if not self._session.options.retrain:
             references.prepare(networks, work)
 

@@ -97,9 +97,7 @@ class Trial:
 
     def excesses(self, target: TorchTarget, samples: Samples) -> list[ShownExcess]:
         """Stamp every trigger on every image."""
-        self._session.trainer.prepare(
-            self._references, lambda one: [one.rates(samples, trigger) for trigger in self._triggers]
-        )
+        self._session.trainer.prepare(self._references, lambda one: one.target)
         return [self._excess(target, samples, trigger) for trigger in self._triggers]
 
     def judges(self, excess: Excess) -> bool:

@@ -138,6 +138,12 @@ class Asked:
     triggers: tuple[tuple[Trigger, Samples], ...]
     inversions: tuple[tuple[Samples, int, int], ...]
 
+    def prepare(self, reference: Reference) -> None:
+        """Train a reference, and leave in the store what is kept there."""
+        for images, steps, start in self.inversions:
+            reference.smallest_trigger(images, steps, start)
+        _ = reference.target
+
     def of(self, reference: Reference, seed: int, weights_sha256: str) -> PinnedNetwork:
         """Return what a trained reference contributes."""
         rates = [(trigger, samples, reference.rates(samples, trigger)) for trigger, samples in self.triggers]
@@ -229,7 +235,7 @@ def code_digest(files: Iterable[Path]) -> str:
 
 
 def prepare(references: Sequence[Reference], work: Callable[[Reference], object]) -> None:
-    """Do what trains references, and shows them images, side by side, for what it leaves in the caches."""
+    """Do what trains references side by side, for what it leaves in the caches."""
     unpinned = [one for one in references if one.pinned is None]
     for one in unpinned[:1]:
         one.laboratory.workers.side_by_side([partial(work, each) for each in unpinned])
