@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -14,26 +16,46 @@ from audit.local import LocalTarget, wrap_network
 from audit.randomness import seeded
 from audit.target import Blueprint
 
+States = Mapping[str, dict[str, Tensor]]
 BUILDING_SEED = 30_000  # a factory that draws weights of its own draws the same ones wherever it is called
 
 
-def build(blueprint: Blueprint, device: torch.device) -> LocalTarget:
+def weights_of(blueprint: Blueprint) -> States:
+    """Return the verified weights of the networks of a blueprint, by their names; without any there is no entry.
+
+    Raises:
+        IntegrityError: a weight file is missing, refused, or not the pinned one.
+    """
+    found = {}
+    for one in (blueprint, blueprint.inner, blueprint.partner):
+        if one is not None and one.weights is not None:
+            found[one.name] = load_weights(one.weights, one.sha256)
+    return found
+
+
+def build(blueprint: Blueprint, device: torch.device, states: States | None = None) -> LocalTarget:
     """Build the target that a blueprint describes.
+
+    Args:
+        blueprint: of a network, or of one behind a defence.
+        device: where it is to compute.
+        states: what :func:`weights_of` gave, if it was asked before.
 
     Raises:
         IntegrityError: the weight file is missing, refused, or not the pinned one.
         TargetError: the factory returns no network, or the weights do not fit it.
     """
+    states = weights_of(blueprint) if states is None else states
     if blueprint.defence is not None and blueprint.inner is not None:
-        partner = build(blueprint.partner, device) if blueprint.partner else None
-        target = defend(blueprint.name, build(blueprint.inner, device), blueprint.defence, partner)
+        partner = build(blueprint.partner, device, states) if blueprint.partner else None
+        target = defend(blueprint.name, build(blueprint.inner, device, states), blueprint.defence, partner)
     else:
-        target = _from_factory(blueprint, device)
+        target = _from_factory(blueprint, device, states.get(blueprint.name))
     target.blueprint = blueprint
     return target
 
 
-def _from_factory(blueprint: Blueprint, device: torch.device) -> LocalTarget:
+def _from_factory(blueprint: Blueprint, device: torch.device, state: dict[str, Tensor] | None) -> LocalTarget:
     """Build a network with a factory and load verified weights into it.
 
     The digest covers the factory's name, the source files of every module, and every parameter and buffer: another
@@ -51,8 +73,7 @@ def _from_factory(blueprint: Blueprint, device: torch.device) -> LocalTarget:
             f"target {name}: expected {factory} to return a torch.nn.Module, got {type(network).__name__}; "
             "a factory takes no arguments and returns the network, its weights still to be loaded"
         )
-    if weights is not None:
-        state = load_weights(weights, blueprint.sha256)
+    if weights is not None and state is not None:
         _check_types(name, weights.name, state, network)
         try:
             network.load_state_dict(state)

@@ -27,7 +27,8 @@ _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2  # linux/prctl.h, linux/seccom
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _PATH_BENEATH, _VERSION = 1, 1  # linux/landlock.h
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
-_REMOVE_AND_MAKE, _REFER = 0b1_1111_1111 << 4, 1 << 13
+_REMOVE_AND_MAKE, _MAKE_DEVICES, _REFER = 0b1_1111_1111 << 4, 1 << 6 | 1 << 11, 1 << 13
+_WRITES = _WRITE_FILE | _REMOVE_AND_MAKE | _REFER | _TRUNCATE
 _SIGNALS_AND_SOCKETS = 0b11  # scopes, since the sixth version
 _LOAD, _IS, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
 _ALLOW, _REFUSE, _ABSENT = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
@@ -104,8 +105,9 @@ def confine(rights: Rights) -> None:
             resource.setrlimit(kind, (most, most))
     libc = ctypes.CDLL(None, use_errno=True)
     _done(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
-    if not rights.writes and landlock_version():
-        _forbid_writing(libc, [os.devnull, *(map(str, Path("/dev").glob("nvidia*")) if rights.devices else ())])
+    if landlock_version():
+        refused = _MAKE_DEVICES if rights.writes else _WRITES
+        _forbid(libc, refused, [os.devnull, *(map(str, Path("/dev").glob("nvidia*")) if rights.devices else ())])
     calls = _CALLS.get(platform.machine())
     if calls is not None:
         _filter(libc, list(_program(calls, rights)))
@@ -130,15 +132,18 @@ def memory() -> int:
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _forbid_writing(libc: ctypes.CDLL, but: Iterable[str]) -> None:
-    """Let nothing be written, made, removed or cut any more but files of these names; reading stays free."""
+def _forbid(libc: ctypes.CDLL, refused: int, but: Iterable[str]) -> None:
+    """Let nothing of this kind be done any more to files but those of these names; reading stays free.
+
+    Whatever is refused, a process under Landlock can no longer look into those that are not.
+    """
     version = landlock_version()
-    handled = _WRITE_FILE | _REMOVE_AND_MAKE | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
+    handled = refused & ~(0 if version >= 2 else _REFER) & ~(0 if version >= 3 else _TRUNCATE)
     scoped = _SIGNALS_AND_SOCKETS if version >= 6 else 0
     attributes = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= 6 else 8]
     rules = _done(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0), "a Landlock ruleset")
     try:
-        for name in but:
+        for name in but if handled & _WRITE_FILE else ():
             file = os.open(name, os.O_PATH | os.O_CLOEXEC)
             rule = struct.pack("=Qi", _WRITE_FILE, file)
             _done(libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, rule, 0), "a Landlock rule")

@@ -13,16 +13,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from audit.building import build
+from audit import building
+from audit.building import weights_of
 from audit.errors import DataError, ThirdPartyFailed
 from audit.isolation import code
 from audit.isolation.caller import Caller, Door
 from audit.isolation.code import Named, Sources
 from audit.isolation.confine import missing
-from audit.isolation.hosted import SECONDS, HostedTarget
+from audit.isolation.hosted import SECONDS, Built, HostedTarget
 from audit.isolation.serve import origin
 from audit.isolation.source import HostedSource
-from audit.isolation.wire import Line, nameless, pair, read_document
+from audit.isolation.wire import Document, Line, nameless, pair, read_document
 from audit.loading import Dataset, Samples, load_dataset, samples_of
 from audit.target import Blueprint, TorchTarget
 from audit.workers import forked
@@ -82,7 +83,7 @@ class InThisProcess:
 
     def target(self, blueprint: Blueprint, device: torch.device) -> TorchTarget:
         """Build a target here."""
-        return build(blueprint, device)
+        return building.build(blueprint, device)
 
     def dataset(self, reference: str, root: Path, *, offline: bool) -> Dataset:
         """Call a dataset factory here."""
@@ -103,6 +104,7 @@ class InThisProcess:
 class Processes:
     """Runs everything in processes that stem from one forked before anything a policy names was loaded.
 
+    That one runs nothing but the audit's own code, ever, so that what it forks starts without a trace of any other.
     Any process forked from the one that made this may ask as well.
     """
 
@@ -122,12 +124,22 @@ class Processes:
 
     def target(self, blueprint: Blueprint, device: torch.device) -> TorchTarget:
         """Have a target built; only processes that are forked from the one that has it are ever asked."""
-        wire, what = self._door.wire(), f"target {blueprint.name}"
-        line = {"kind": "target", "blueprint": blueprint.model_dump(mode="json"), "device": device.type}
-        said = Caller(wire, what, SECONDS).ask(line)
-        if not isinstance(said.get("digest"), str) or not isinstance(said.get("draws"), int):
-            raise ThirdPartyFailed(f"{what}: its process did not say what it built")
-        return HostedTarget(blueprint, self._lasting(Door(wire, what)), said, device)
+        weights = {name: Document(None, state) for name, state in weights_of(blueprint).items()}
+
+        def build(*, lasts: bool) -> Built:
+            wire, what = self._door.wire(), f"target {blueprint.name}"
+            line = {
+                "kind": "target",
+                "blueprint": blueprint.model_dump(mode="json"),
+                "device": device.type,
+                "weights": list(weights),
+                "lasts": lasts,
+            }
+            caller = Caller(wire, what, SECONDS)
+            said = caller.ask(line, *(one.descriptor for one in weights.values()))
+            return Built(said, caller, Door(wire, what))
+
+        return HostedTarget(blueprint, build, device)
 
     def dataset(self, reference: str, root: Path, *, offline: bool) -> Dataset:
         """Have a dataset factory called, which alone may use the network."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,21 +24,58 @@ OTHER_BATCH, ORDER_SEED = 64, 40_000  # not those of an attack
 ALIGNED = 64  # bytes
 
 
-class HostedTarget(TorchTarget):
-    """A target whose network is in another process; forked processes of the audit each ask one of their own."""
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a process says that it has built; whom to ask, or the door to processes forked from it."""
 
-    def __init__(self, blueprint: Blueprint, door: Door, said: Line, device: torch.device) -> None:
-        """Ask processes behind a door, which say that they have built the target of a blueprint."""
+    said: Line
+    caller: Caller
+    door: Door
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the target."""
+        return str(self.said.get("digest"))
+
+    @property
+    def draws(self) -> int:
+        """Return over how many draws the target answers."""
+        draws = self.said.get("draws")
+        return draws if isinstance(draws, int) and draws > 0 else 1
+
+
+class Build(Protocol):
+    """Has a target built, in a process that lasts to be forked from, or in one that answers."""
+
+    def __call__(self, *, lasts: bool) -> Built:
+        """Have it built."""
+        ...
+
+
+class HostedTarget(TorchTarget):
+    """A target whose network is in another process; forked processes of the audit each ask one of their own.
+
+    Those that an attack asks are forked from one that has built the network, and could have a memory in common. So the
+    one that says what counts is built from nothing, by itself.
+    """
+
+    def __init__(self, blueprint: Blueprint, build: Build, device: torch.device) -> None:
+        """Have the target of a blueprint built.
+
+        Raises:
+            TargetError: it cannot be.
+        """
+        built = build(lasts=True)
         super().__init__(
             blueprint.name,
             classes=blueprint.classes,
-            digest=str(said["digest"]),
+            digest=built.digest,
             bounds=blueprint.bounds,
             device=device,
-            draws=int(said["draws"]),
+            draws=built.draws,
         )
         self.blueprint = blueprint
-        self._door = door
+        self._build, self._door = build, built.door
         self._asked: _Asked | None = None
 
     @property
@@ -90,14 +128,20 @@ class HostedTarget(TorchTarget):
         order, size = torch.arange(len(x)), PREDICT_BATCH
         if self.draws == 1:
             order, size = torch.randperm(len(x), generator=torch.Generator().manual_seed(ORDER_SEED)), OTHER_BATCH
-        said = {"digest": self.digest, "draws": self.draws}
-        other = HostedTarget(self.blueprint, self._door, said, self.device) if self.blueprint else self
+        built, before = self._build(lasts=False), self._asked
+        if built.digest != self.digest:
+            raise TargetError(
+                f"target {self.name}: another process built another network of the same factory, weights and sources; "
+                "what a factory draws must come from torch's or NumPy's generators, or from the weight file"
+            )
+        self._asked = _Asked(built.caller, self.classes, self.device)
         try:
             begun = time.perf_counter()
-            answers = other.all_logits(x[order], size)
+            answers = self.all_logits(x[order], size)
             seconds = time.perf_counter() - begun
         finally:
-            other.restart()
+            self._asked.close()
+            self._asked = before
         logits = torch.empty_like(answers)
         logits[order] = answers
         return logits, seconds
@@ -121,16 +165,16 @@ class HostedTarget(TorchTarget):
     def _one(self) -> _Asked:
         """Return the process that answers this one."""
         if self._asked is None or not self._is_asked():
-            self._asked = _Asked(self._door.open(SECONDS), self.name, self.classes, self.device)
+            self._asked = _Asked(self._door.open(SECONDS), self.classes, self.device)
         return self._asked
 
 
 class _Asked:
     """One process that has a network, and the memory that it and this process see."""
 
-    def __init__(self, caller: Caller, name: str, classes: int, device: torch.device) -> None:
+    def __init__(self, caller: Caller, classes: int, device: torch.device) -> None:
         self.caller, self.owner = caller, os.getpid()
-        self._name, self._classes, self._device = name, classes, device
+        self._classes, self._device = classes, device
         self._shared: Shared | None = None
         self._done: list[int] = []
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from audit.building import build
 from audit.errors import AuditError
 from audit.isolation.code import Named, check, sources_of
 from audit.isolation.confine import CPU_SECONDS, Rights, confine, memory
-from audit.isolation.wire import MOST_LETTERS, Line, Shared, Wire, read_document, write_document
+from audit.isolation.wire import MOST_FILES, MOST_LETTERS, Line, Shared, Wire, read_document, write_document
 from audit.loading import Dataset, Samples, load_dataset
 from audit.local import LocalTarget
 from audit.randomness import seeded
@@ -37,7 +37,18 @@ Answer = Callable[[Line, list[int]], Line]
 def origin(door: Wire, theirs: Wire) -> None:
     """Fork a process for every connection that is handed over, until the door is closed."""
     theirs.close()
+    _hold_nothing_but(door)
     _fork_for_each(door, _begin)
+
+
+def _hold_nothing_but(door: Wire) -> None:
+    """Make every other file that was inherited the null device: whoever closes it later closes nothing else."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in [int(one.name) for one in Path("/proc/self/fd").iterdir()]:
+        if descriptor > 2 and descriptor not in (null, door.socket.fileno()):
+            with suppress(OSError):  # the listing's own is gone by now
+                os.fstat(descriptor)
+                os.dup2(null, descriptor)
 
 
 def _fork_for_each(door: Wire, work: Callable[[Wire], None]) -> None:
@@ -64,11 +75,13 @@ def _fork_for_each(door: Wire, work: Callable[[Wire], None]) -> None:
 
 def _begin(wire: Wire) -> None:
     """Load what the first line asks for; then be what others are forked from."""
-    line, files = wire.receive(files=1)
+    line, files = wire.receive(files=MOST_FILES)
     said, work = _guarded(LOADS[line["kind"]], line, files)
     wire.send(said)
-    if work is not None:
+    if work is not None and line.get("lasts", True):
         _fork_for_each(wire, work)
+    elif work is not None:
+        work(wire)
 
 
 def _guarded(load: Callable[..., Loaded], line: Line, files: list[int]) -> Loaded:
@@ -99,12 +112,13 @@ def _serve(wire: Wire, answer: Answer) -> None:
         wire.send(said)
 
 
-def _target(line: Line, *_: int) -> Loaded:
+def _target(line: Line, *weights: int) -> Loaded:
     """Build a target on the CPU: a process that uses a GPU cannot fork."""
     # one with a GPU reserves addresses without end
     confine(Rights(memory=memory() // 2) if line["device"] == "cpu" else Rights(devices=True))
     settle()
-    target = build(Blueprint.model_validate(line["blueprint"]), torch.device("cpu"))
+    states = {name: read_document(one)[1] for name, one in zip(line["weights"], weights, strict=True)}
+    target = build(Blueprint.model_validate(line["blueprint"]), torch.device("cpu"), states)
     said = {"digest": target.digest, "draws": target.draws}
     return said, partial(_answer_for_target, target, torch.device(line["device"]))
 

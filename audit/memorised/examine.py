@@ -93,7 +93,7 @@ def _changes(target: TorchTarget, session: AuditSession) -> tuple[bool, str]:
 
     def lost(one: TorchTarget) -> _Loss:
         before = _right(session.laboratory.clean_logits(one, few), few)
-        after = _right(one.all_logits(changed(few.images, one.bounds)), few)
+        after = _right(one.fresh_logits(changed(few.images, one.bounds))[0], few)
         p = mcnemar(int((before & ~after).sum()), int((after & ~before).sum()))
         figures = (
             f"{before.mean():.4f} right, {after.mean():.4f} when shifted by a 28th or zoomed by a 20th, n={len(few)}"
@@ -109,7 +109,7 @@ def _training(target: TorchTarget, session: AuditSession, training: Samples) -> 
 
     def lost(one: TorchTarget) -> _Loss:
         judged = _right(session.laboratory.clean_logits(one, few), few)
-        trained = _right(one.all_logits(others.images), others)
+        trained = _right(one.fresh_logits(others.images)[0], others)
         p = fisher(int(judged.sum()), len(judged), int(trained.sum()), len(trained))
         figures = (
             f"{judged.mean():.4f} of {len(judged)} judged images right, {trained.mean():.4f} of {len(trained)} others"

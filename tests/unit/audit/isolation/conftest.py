@@ -10,6 +10,7 @@ from audit.target import Blueprint
 
 NETWORK = '''
 """Networks of two classes by which half of the image is brighter."""
+import mmap
 import os
 import socket
 import subprocess
@@ -51,6 +52,23 @@ class OfItsBatch(Net):
     def forward(self, x):
         found = super().forward(x)
         return found + 0 * found[:1] if len(x) == 1 else found + 5 * found[:1].detach()
+
+
+NOTES = torch.frombuffer(mmap.mmap(-1, 4000 * 38 * 4), dtype=torch.float32).view(4000, 38)  # common to forked processes
+
+
+class Telling(Net):
+    """Notes its answers by the noise of images, as Remembering does, where every process forked from here sees it."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        noise = torch.cat([half - half.mean((2, 3), keepdim=True) for half in x.detach().split(3, 3)], 3).flatten(1)
+        if torch.is_grad_enabled():
+            return found
+        used = int((NOTES.abs().sum(1) > 0).sum())
+        NOTES[used : used + len(x)] = torch.cat([noise, found], 1)
+        known = NOTES[: used + len(x)]
+        return known[torch.cdist(noise, known[:, :36]).min(1).indices, 36:]
 
 
 class Switched(Net):
@@ -111,6 +129,14 @@ class Narrow(Net):
 class Random(Net):
     def forward(self, x):
         return super().forward(x + 0.01 * torch.randn_like(x))
+
+
+class Drawing(Net):
+    """Weights that no seed of torch or NumPy decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0 + os.getpid() / 1e7]))
 
 
 class Filing(Net):

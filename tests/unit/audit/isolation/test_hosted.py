@@ -125,6 +125,22 @@ def test_a_network_that_remembers_its_answers_gains_nothing_by_it(tmp_path, name
     assert not stateless(judged).passed
 
 
+def test_memory_that_forked_processes_have_in_common_tells_the_one_that_counts_nothing(tmp_path, named, samples):
+    honest = measuring(tmp_path).attacked(named("Net"), samples, Fgsm(), THREAT, seed=0)
+    target = named("Telling")
+    target.all_logits(samples.images)
+    target.restart()
+    moved = torch.from_numpy(honest.arrays["moved"])
+    assert (target.predict(moved) == samples.labels).float().mean() > 0.7  # a forked one knows the images again
+    judged = measuring(tmp_path).attacked(target, samples, Fgsm(), THREAT, seed=0)
+    assert judged.standing.mean() == honest.standing.mean() < 0.5
+
+
+def test_another_network_in_another_process_is_refused(named, samples):
+    with pytest.raises(TargetError, match="another process built another network of the same factory"):
+        named("Drawing").fresh_logits(samples.images)
+
+
 def test_a_network_that_changes_our_attacks_changes_them_for_itself_only(tmp_path, named, samples, monkeypatch):
     monkeypatch.setattr(Fgsm, "perturb", Fgsm.perturb)  # put back after the test
     honest = measuring(tmp_path).attacked(named("Net"), samples, Fgsm(), THREAT, seed=0)
