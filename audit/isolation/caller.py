@@ -66,16 +66,12 @@ class Caller:
             raise ThirdPartyFailed(f"{self._what}: its process ended before it answered") from None
         except TimeoutError:
             raise ThirdPartyFailed(f"{self._what}: its process did not answer in time") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ThirdPartyFailed(f"{self._what}: its process broke off ({type(error).__name__})") from error
         if "error" not in said:
             return said
         text = "".join(one if one.isprintable() or one == "\n" else " " for one in str(said.get("text")))
-        if said["error"] == "KeyboardInterrupt":
-            raise KeyboardInterrupt
-        if said["error"] in REFUSALS:
-            raise REFUSALS[said["error"]](text)
-        raise ThirdPartyFailed(text)
+        raise REFUSALS.get(str(said["error"]), ThirdPartyFailed)(text)
 
     def document(self, line: Line) -> tuple[Any, dict[str, Tensor]]:
         """Ask, and return the JSON and the tensors that were written as an answer; as :meth:`ask`."""

@@ -93,7 +93,7 @@ def _guarded(load: Callable[..., Loaded], line: Line, files: list[int]) -> Loade
 
 def _refusal(error: BaseException) -> Line:
     """Return what is told of an error: its type, and its text."""
-    if isinstance(error, AuditError | KeyboardInterrupt):
+    if isinstance(error, AuditError):
         return {"error": type(error).__name__, "text": str(error)[:MOST_LETTERS]}
     return {"error": "", "text": f"{type(error).__name__}: {error}"[:MOST_LETTERS]}
 

@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from audit.errors import WorkerFailed
+from audit.isolation.confine import memory
 
 MOST_BYTES = 2**17  # of a line
 MOST_FILES = 4
@@ -139,14 +140,16 @@ def read_document(descriptor: int) -> tuple[Any, dict[str, Tensor]]:
     """Return the JSON and the tensors of a file that another process wrote.
 
     Raises:
-        WorkerFailed: it is no such document.
+        WorkerFailed: it is no such document, or one of more than a quarter of the machine's memory.
     """
     size = os.fstat(descriptor).st_size
+    if size > memory() // 4:
+        raise WorkerFailed(f"expected at most {memory() // 4:,} bytes from another process, got {size:,}")
     content = os.pread(descriptor, size, 0)
     while len(content) < size:
         content += os.pread(descriptor, size - len(content), len(content)) or b"\0"
     try:
         length = int.from_bytes(content[:8], "little")
         return json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_UNDER]), load(content)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise WorkerFailed(f"expected JSON and tensors from another process, got {type(error).__name__}") from error

@@ -109,9 +109,7 @@ def train(
     examples: tuple[Tensor, Tensor] | None = None,
     seed: int | None = None,
 ) -> Trained:
-    """Write the weights of a network by its name, as a trainer does; ``worn`` leaves a note, ``stopped`` is stopped."""
-    if recipe == "stopped":
-        raise KeyboardInterrupt
+    """Write the weights of a network by its name, as a trainer does; ``worn`` leaves a note."""
     network = fragile() if recipe == "worn" else honest()
     path = Path(f"{recipe}.safetensors").resolve()
     path.write_bytes(save(network.state_dict()))

@@ -11,6 +11,7 @@ import pytest
 
 from audit import plugin, tools
 from audit.isolation.host import InThisProcess
+from audit.isolation.source import HostedSource
 from tests.unit.audit.conftest import INI
 
 
@@ -533,8 +534,12 @@ def test_weights_that_the_trainer_made_are_not_called_pinned(toy_audit):
     )
 
 
-def test_interrupted_training_is_exit_2_and_leaves_no_report(toy_audit):
-    with_recipe(toy_audit, "stopped")
+def test_interrupted_training_is_exit_2_and_leaves_no_report(toy_audit, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HostedSource, "train", interrupted)
+    with_recipe(toy_audit, "honest")
     result = toy_audit.audit("--target", "trained", no_reraise_ctrlc=True)
     assert result.ret == 2
     assert list((toy_audit.root / "reports").iterdir()) == []
