@@ -223,13 +223,16 @@ def network():
 
 @pytest.mark.parametrize("where", ["forward pass", "import"])
 def test_code_that_a_policy_names_cannot_end_an_audit_with_0(toy_audit, where):
-    """os._exit(0) in a forward pass, or at import, once was a passed gate without a report."""
+    """os._exit(0) in a forward pass, or at import, once was a passed gate without a report; now it ends itself only."""
     toy_audit.write("leaving.py", LEAVES if where == "forward pass" else "import os\nos._exit(0)\n")
     toy_audit.policy["targets"]["leaving"] = {"factory": "leaving.py:network"}
     result = toy_audit.audit("--only", "PERF-001", "--target", "leaving", supervised=True)
-    assert result.ret == 10
-    result.stderr.fnmatch_lines(["no gate was decided: the process of the audit ended with exit code 0 *"])
-    assert not (toy_audit.root / "reports/latest/audit.json").exists()
+    if where == "import":
+        assert result.ret == 4
+        assert not (toy_audit.root / "reports/latest/audit.json").exists()
+    else:
+        assert result.ret == 10
+        assert "its process ended before it answered" in toy_audit.verdicts()["PERF-001"]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from audit import plugin
+from audit.isolation.host import InThisProcess
 from audit.witness import Witness
 
 
@@ -38,9 +40,22 @@ def network():
 """
 
 
-def test_a_network_that_writes_into_the_harness_images_never_ends_green(toy_audit):
+@pytest.fixture
+def vandal(toy_audit):
+    """Give an audit of a network that writes into all images that it finds in memory."""
     toy_audit.write("vandal.py", VANDAL)
     toy_audit.policy["targets"]["vandal"] = {"factory": "vandal.py:network"}
+    return toy_audit
+
+
+def test_a_network_finds_no_images_of_the_harness_to_write_into(vandal):
+    assert vandal.audit("--target", "vandal", "--only", "PERF-001", "--allow-incomplete").ret == 0
+    assert vandal.report()["notes"] == []
+
+
+def test_a_network_that_writes_into_the_harness_images_never_ends_green(vandal, monkeypatch):
+    monkeypatch.setattr(plugin, "host", InThisProcess)  # as on systems where no process can be forked
+    toy_audit = vandal
     result = toy_audit.audit("--target", "vandal", "--only", "PERF-001", "--allow-incomplete")
     assert result.ret == 10
     verdict = toy_audit.verdicts()["PERF-001"]

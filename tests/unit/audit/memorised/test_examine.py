@@ -13,7 +13,7 @@ from torch import nn
 from audit.artifacts.weights import load_weights
 from audit.builtin import fit_undefended
 from audit.loading import Dataset, Samples, load_dataset
-from audit.local import wrap_network
+from audit.local import LocalTarget, wrap_network
 from audit.memorised import examine
 from audit.memorised.examine import CHANGES, COPIES, TRAINING, memorised
 from tests.unit.audit.memorised.conftest import HONEST, released
@@ -137,7 +137,7 @@ def test_a_target_is_looked_at_once_a_run(session, honest, monkeypatch):
 
 
 def test_a_probe_that_breaks_is_a_doubt(session, honest, monkeypatch):
-    monkeypatch.setattr(examine, "held", lambda network: 1 / 0)
+    monkeypatch.setattr(LocalTarget, "tensors", lambda target: 1 / 0)
     assert failed(honest("linear"), session) == {COPIES: "ZeroDivisionError: division by zero"}
 
 
