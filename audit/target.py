@@ -94,6 +94,12 @@ class Blueprint(Record):
     inner: Blueprint | None = None
     partner: Blueprint | None = None
 
+    @property
+    def answer_draws(self) -> int:
+        """Return over how many draws the target answers."""
+        behind = [one.answer_draws for one in (self.inner, self.partner) if one is not None]
+        return max(self.draws, self.defence.draws if self.defence is not None else 1, *behind, 1)
+
 
 class TorchTarget(ABC):
     """A PyTorch network as a white-box target; a :class:`LocalTarget` has it here, others ask it elsewhere.

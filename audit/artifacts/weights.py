@@ -46,10 +46,10 @@ def load_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
 
 
 def file_sha256(path: Path) -> str | None:
-    """Return the SHA-256 of a file, None where it cannot be read."""
+    """Return the SHA-256 of a regular file of no more than the limit, None where there is none to read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(_read_verified(path, None)).hexdigest()
+    except IntegrityError:
         return None
 
 

@@ -22,14 +22,15 @@ from pathlib import Path
 
 from audit.errors import WorkerFailed
 
-CPU_SECONDS = 3600  # of one process that answers for a network
+CPU_SECONDS = 6 * 3600  # of one process that answers for a network
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _PATH_BENEATH, _VERSION = 1, 1  # linux/landlock.h
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 _REMOVE_AND_MAKE, _MAKE_DEVICES, _REFER = 0b1_1111_1111 << 4, 1 << 6 | 1 << 11, 1 << 13
 _WRITES = _WRITE_FILE | _REMOVE_AND_MAKE | _REFER | _TRUNCATE
-_SIGNALS_AND_SOCKETS = 0b11  # scopes, since the sixth version
+_SIGNALS_AND_SOCKETS = 0b11  # scopes
+_REFER_SINCE, _TRUNCATE_SINCE, _SCOPES_SINCE = 2, 3, 6  # versions
 _LOAD, _IS, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
 _ALLOW, _REFUSE, _ABSENT = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
 _OTHER_ABI = 0x40000000  # x32's bit
@@ -41,8 +42,11 @@ class _Calls:
     """Numbers of system calls on an architecture."""
 
     architecture: int
-    sockets: tuple[int, ...]
-    others_memory: tuple[int, ...]
+    network: tuple[int, ...]  # socket, io_uring_setup
+    sockets: tuple[int, ...]  # what else makes or moves one: socketpair, connect, bind, listen, accept, accept4
+    others: tuple[int, ...]  # memory, keys, priorities, namespaces and queues that processes share; see the test
+    own: tuple[tuple[int, int], ...]  # refused unless the first argument is the number: limits and cores of oneself
+    prctl: int
     processes: tuple[int, ...]
     clone: int
     about_files: tuple[int, ...]  # owners, modes, times and attributes, which Landlock leaves alone
@@ -50,23 +54,76 @@ class _Calls:
 
 _CALLS = {
     "x86_64": _Calls(
-        0xC000003E,
-        (41, 425),
-        (29, 68, 64, 101, 310, 311),
-        (57, 58, 59, 322),
-        56,
-        (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, 463, 466),
+        architecture=0xC000003E,
+        network=(41, 425),
+        sockets=(53, 42, 49, 50, 43, 288),
+        others=(
+            29,
+            68,
+            64,
+            101,
+            310,
+            311,
+            240,
+            248,
+            249,
+            250,
+            141,
+            142,
+            144,
+            251,
+            272,
+            298,
+            308,
+            314,
+            321,
+            323,
+            438,
+            440,
+        ),
+        own=((302, 0), (203, 0)),
+        prctl=157,
+        processes=(57, 58, 59, 322),
+        clone=56,
+        about_files=(90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, 463, 466),
     ),
     "aarch64": _Calls(
-        0xC00000B7,
-        (198, 425),
-        (194, 186, 190, 117, 270, 271),
-        (221, 281),
-        220,
-        (52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16, 463, 466),
+        architecture=0xC00000B7,
+        network=(198, 425),
+        sockets=(199, 203, 200, 201, 202, 242),
+        others=(
+            194,
+            186,
+            190,
+            117,
+            270,
+            271,
+            180,
+            217,
+            218,
+            219,
+            140,
+            118,
+            119,
+            30,
+            97,
+            241,
+            268,
+            274,
+            280,
+            282,
+            438,
+            440,
+        ),
+        own=((261, 0), (122, 0)),
+        prctl=167,
+        processes=(221, 281),
+        clone=220,
+        about_files=(52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16, 463, 466),
     ),
 }
 _CLONE3 = 435
+_SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +172,13 @@ def confine(rights: Rights) -> None:
 
 def missing() -> tuple[str, ...]:
     """Return what third-party code keeps here though it should not, in words."""
-    if sys.platform != "linux" or platform.machine() not in _CALLS:
-        return ("the network", "files to write") if not landlock_version() else ("the network",)
-    return () if landlock_version() else ("files to write",)
+    version = landlock_version()
+    return (
+        *(("the network",) if sys.platform != "linux" or platform.machine() not in _CALLS else ()),
+        *(("files to write", "other processes' memory") if not version else ()),
+        *(("cutting files",) if version < _TRUNCATE_SINCE else ()),
+        *(("signals to other processes",) if version < _SCOPES_SINCE else ()),
+    )
 
 
 def landlock_version() -> int:
@@ -138,9 +199,9 @@ def _forbid(libc: ctypes.CDLL, refused: int, but: Iterable[str]) -> None:
     Whatever is refused, a process under Landlock can no longer look into those that are not.
     """
     version = landlock_version()
-    handled = refused & ~(0 if version >= 2 else _REFER) & ~(0 if version >= 3 else _TRUNCATE)
-    scoped = _SIGNALS_AND_SOCKETS if version >= 6 else 0
-    attributes = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= 6 else 8]
+    handled = refused & ~(0 if version >= _REFER_SINCE else _REFER) & ~(0 if version >= _TRUNCATE_SINCE else _TRUNCATE)
+    scoped = _SIGNALS_AND_SOCKETS if version >= _SCOPES_SINCE else 0
+    attributes = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= _SCOPES_SINCE else 8]
     rules = _done(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0), "a Landlock ruleset")
     try:
         for name in but if handled & _WRITE_FILE else ():
@@ -155,9 +216,10 @@ def _forbid(libc: ctypes.CDLL, refused: int, but: Iterable[str]) -> None:
 
 def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int]]:
     """Yield the filter's instructions: (code, jump if true, jump if false, number)."""
-    refused = [*calls.others_memory, *([] if rights.network else calls.sockets)]
+    refused = [*calls.others]
+    refused += [] if rights.network else calls.network
+    refused += [] if rights.writes else [*calls.about_files, *calls.sockets]
     refused += [] if rights.processes else calls.processes
-    refused += [] if rights.writes else calls.about_files
     yield _LOAD, 0, 0, 4  # the architecture
     yield _IS, 1, 0, calls.architecture
     yield _RETURN, 0, 0, _REFUSE
@@ -165,14 +227,23 @@ def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int
     for test, number in ((_AT_LEAST, _OTHER_ABI), *((_IS, one) for one in refused)):
         yield test, 0, 1, number
         yield _RETURN, 0, 0, _REFUSE
+    for call, number in calls.own:
+        yield from _unless(call, (_IS, 1, 0, number))
+    yield from _unless(calls.prctl, (_IS, 0, 1, _SIGNAL_OF_DEATH))
     if not rights.processes:
         yield _IS, 0, 1, _CLONE3  # its flags lie in memory, which a filter cannot read; the C library then uses clone
         yield _RETURN, 0, 0, _ABSENT
-        yield _IS, 0, 3, calls.clone
-        yield _LOAD, 0, 0, 16  # its flags
-        yield _HAS_BITS, 1, 0, _CLONE_THREAD
-        yield _RETURN, 0, 0, _REFUSE
+        yield from _unless(calls.clone, (_HAS_BITS, 1, 0, _CLONE_THREAD))
     yield _RETURN, 0, 0, _ALLOW
+
+
+def _unless(call: int, test: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield what refuses a call unless a test of its first argument jumps; afterwards the call's number is loaded."""
+    yield _IS, 0, 4, call
+    yield _LOAD, 0, 0, 16  # the first argument
+    yield test
+    yield _RETURN, 0, 0, _REFUSE
+    yield _LOAD, 0, 0, 0
 
 
 def _filter(libc: ctypes.CDLL, program: list[tuple[int, int, int, int]]) -> None:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from pydantic import AfterValidator, Field, ValidationError
 from torch import Tensor
 
 from audit import building
+from audit.artifacts.weights import file_sha256
 from audit.building import weights_of
-from audit.errors import DataError, ThirdPartyFailed
+from audit.errors import DataError, DataMissing, PolicyError, TargetError, ThirdPartyFailed
 from audit.isolation import code
 from audit.isolation.caller import Caller, Door
 from audit.isolation.code import Named, Sources
 from audit.isolation.confine import missing
-from audit.isolation.hosted import SECONDS, Built, HostedTarget
+from audit.isolation.hosted import HostedTarget
 from audit.isolation.serve import origin
 from audit.isolation.source import HostedSource
-from audit.isolation.wire import Document, Line, nameless, pair, read_document
+from audit.isolation.wire import Document, Line, pair, printable
 from audit.loading import Dataset, Samples, load_dataset, samples_of
+from audit.records import Record
 from audit.target import Blueprint, TorchTarget
 from audit.workers import forked
 
+SECONDS = 600.0  # for one answer about a batch of images, or to load something
 DATA_SECONDS = 3600.0  # a dataset factory may fetch its data
 IN_THIS_PROCESS = (
     "no processes can be forked here: third-party code ran in the audit's own process, and what counts was said by the "
@@ -114,8 +119,8 @@ class Processes:
         self._wire, theirs = pair()
         self._origin = forked(partial(origin, theirs, self._wire))
         theirs.close()
-        self._door = Door(self._wire, "third-party code")
-        self._doors: list[Door] = []
+        self._door = Door(self._wire, "third-party code", (PolicyError,))
+        self._sources: list[Caller] = []
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,50 +128,38 @@ class Processes:
         return tuple(f"this system does not let third-party code be kept from {one}" for one in missing())
 
     def target(self, blueprint: Blueprint, device: torch.device) -> TorchTarget:
-        """Have a target built; only processes that are forked from the one that has it are ever asked."""
+        """Have a target built, its weights verified here; its digest is of what was seen here and of what was built."""
         weights = {name: Document(None, state) for name, state in weights_of(blueprint).items()}
+        line = {
+            "kind": "target",
+            "blueprint": blueprint.model_dump(mode="json"),
+            "device": device.type,
+            "weights": list(weights),
+        }
+        seen = f"{_identity(blueprint)} {[one.digest for one in weights.values()]}"
 
-        def build(*, lasts: bool) -> Built:
-            wire, what = self._door.wire(), f"target {blueprint.name}"
-            line = {
-                "kind": "target",
-                "blueprint": blueprint.model_dump(mode="json"),
-                "device": device.type,
-                "weights": list(weights),
-                "lasts": lasts,
-            }
-            caller = Caller(wire, what, SECONDS)
-            said = caller.ask(line, *(one.descriptor for one in weights.values()))
-            return Built(said, caller, Door(wire, what))
+        def build() -> tuple[str, Caller]:
+            caller = self._door.open(SECONDS, f"target {blueprint.name}", (TargetError,))
+            built = caller.ask(line, *(one.descriptor for one in weights.values())).get("digest")
+            return f"sha256:{hashlib.sha256(f'{seen} {built!r}'.encode()).hexdigest()}", caller
 
         return HostedTarget(blueprint, build, device)
 
     def dataset(self, reference: str, root: Path, *, offline: bool) -> Dataset:
         """Have a dataset factory called, which alone may use the network."""
-        wire, result = self._door.wire(), nameless()
+        caller = self._door.open(DATA_SECONDS, f"dataset {reference}", (DataError, DataMissing, PolicyError))
         line = {"kind": "dataset", "reference": reference, "root": str(root), "offline": offline}
         try:
-            Caller(wire, reference, DATA_SECONDS).ask(line, result)
-            known, tensors = read_document(result)
-        except ThirdPartyFailed as error:
+            said, tensors = caller.document(line)
+            known = _Known.model_validate(said)
+            audit, training = (_split(tensors, reference, name) for name in ("audit", "training"))
+        except (ThirdPartyFailed, ValidationError) as error:
             raise DataError(str(error)) from error
-        finally:
-            os.close(result)
-        source = HostedSource(self._lasting(Door(wire, f"dataset {reference}")))
-        audit = _split(tensors, reference, "audit")
-        if audit is None:
-            raise DataError(f"{reference}: its process gave no audit split")
-        files = {str(name): str(one) for name, one in known["files"].items()}
-        return Dataset(
-            str(known["name"]),
-            int(known["classes"]),
-            str(known["digest"]),
-            audit,
-            _split(tensors, reference, "training"),
-            None,
-            source,
-            files,
-        )
+        if audit is None or int(audit.labels.max()) >= known.classes:
+            raise DataError(f"{reference}: its process gave no audit split, or labels beyond its classes")
+        self._sources.append(caller)
+        source = HostedSource(Door(caller.wire, f"dataset {reference}", (PolicyError,)))
+        return Dataset(known.name, known.classes, known.digest, audit, training, None, source, known.files)
 
     def check(self, functions: Sequence[Named], root: Path) -> None:
         """Have functions imported."""
@@ -175,32 +168,55 @@ class Processes:
     def sources_of(self, references: Sequence[str], networks: Sequence[Named], root: Path) -> Sources:
         """Have files found by importing what they define."""
         line = {"check": False, "references": references, "functions": networks, "root": str(root)}
-        files, notes = self._about_code(line)
-        return Sources(tuple(map(str, files)), tuple(map(str, notes)))
+        found = _Found.model_validate(self._about_code(line))
+        return Sources(found.files, found.notes)
 
     def close(self) -> None:
         """End all of them."""
         if os.getpid() != self._owner:
             return
-        for door in self._doors:
-            door.close()
-        self._doors.clear()
-        self._wire.close()
-        os.kill(self._origin, signal.SIGKILL)  # forked processes may hold the door open; what it forked dies with it
+        for one in self._sources:
+            one.close()
+        self._door.close()
+        os.kill(self._origin, signal.SIGTERM)  # it ends all others first
         os.waitpid(self._origin, 0)
 
     def _about_code(self, line: Line) -> Any:
-        caller, result = self._door.open(SECONDS), nameless()
+        caller = self._door.open(SECONDS)
         try:
-            caller.ask({"kind": "code", **line}, result)
-            return None if line["check"] else read_document(result)[0]
+            return caller.document({"kind": "code", **line})[0]
         finally:
             caller.close()
-            os.close(result)
 
-    def _lasting(self, door: Door) -> Door:
-        self._doors.append(door)
-        return door
+
+Text = Annotated[str, AfterValidator(printable)]
+
+
+class _Known(Record):
+    """What a process says of a dataset, tensors apart."""
+
+    name: Text
+    classes: Annotated[int, Field(ge=2, le=1_000_000)]
+    digest: Text
+    files: dict[Text, Text]
+
+
+class _Found(Record):
+    """What a process says of code."""
+
+    files: tuple[str, ...]
+    notes: tuple[Text, ...]
+
+
+def _identity(blueprint: Blueprint | None) -> object:
+    """Return what can be said of a blueprint's network here, wherever it lies: factory, its file, draws, defence."""
+    if blueprint is None:
+        return None
+    module = blueprint.factory.rpartition(":")[0]
+    file = blueprint.root / (module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
+    defence = blueprint.defence.model_dump_json() if blueprint.defence is not None else None
+    known = [blueprint.factory, file_sha256(file), blueprint.draws, blueprint.classes, defence]
+    return [*known, _identity(blueprint.inner), _identity(blueprint.partner)]
 
 
 def _split(tensors: dict[str, Tensor], reference: str, name: str) -> Samples | None:

@@ -8,46 +8,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from audit.errors import TargetError
-from audit.isolation.caller import Caller, Door
-from audit.isolation.wire import Line, Shared
+from audit.isolation.caller import Caller
+from audit.isolation.wire import Shared
 from audit.target import PREDICT_BATCH, Blueprint, TorchTarget
 
-SECONDS = 600.0  # for one answer about a batch of images, or to load something
 OTHER_BATCH, ORDER_SEED = 64, 40_000  # not those of an attack
 ALIGNED = 64  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a process says that it has built; whom to ask, or the door to processes forked from it."""
-
-    said: Line
-    caller: Caller
-    door: Door
-
-    @property
-    def digest(self) -> str:
-        """Return the digest of the target."""
-        return str(self.said.get("digest"))
-
-    @property
-    def draws(self) -> int:
-        """Return over how many draws the target answers."""
-        draws = self.said.get("draws")
-        return draws if isinstance(draws, int) and draws > 0 else 1
-
-
 class Build(Protocol):
-    """Has a target built, in a process that lasts to be forked from, or in one that answers."""
+    """Has a target built in a process of its own; returns the digest that this gives it, and whom to ask."""
 
-    def __call__(self, *, lasts: bool) -> Built:
+    def __call__(self) -> tuple[str, Caller]:
         """Have it built."""
         ...
 
@@ -55,8 +33,7 @@ class Build(Protocol):
 class HostedTarget(TorchTarget):
     """A target whose network is in another process; forked processes of the audit each ask one of their own.
 
-    Those that an attack asks are forked from one that has built the network, and could have a memory in common. So the
-    one that says what counts is built from nothing, by itself.
+    Each is built from nothing: processes forked from one that has built a network might have memory in common.
     """
 
     def __init__(self, blueprint: Blueprint, build: Build, device: torch.device) -> None:
@@ -65,18 +42,17 @@ class HostedTarget(TorchTarget):
         Raises:
             TargetError: it cannot be.
         """
-        built = build(lasts=True)
+        digest, caller = build()
         super().__init__(
             blueprint.name,
             classes=blueprint.classes,
-            digest=built.digest,
+            digest=digest,
             bounds=blueprint.bounds,
             device=device,
-            draws=built.draws,
+            draws=blueprint.answer_draws,
         )
-        self.blueprint = blueprint
-        self._build, self._door = build, built.door
-        self._asked: _Asked | None = None
+        self.blueprint, self._build = blueprint, build
+        self._asked: _Asked | None = _Asked(caller, self.classes, device)
 
     @property
     def answers_fresh(self) -> bool:
@@ -120,7 +96,7 @@ class HostedTarget(TorchTarget):
         if self.device.type != "cpu":  # it takes a second to start
             return
         if self._is_asked():
-            self._one().close()
+            self._one().caller.close()
         self._asked = None
 
     def fresh_logits(self, x: Tensor) -> tuple[Tensor, float]:
@@ -130,19 +106,15 @@ class HostedTarget(TorchTarget):
         order, size = torch.arange(len(x)), PREDICT_BATCH
         if self.draws == 1:
             order, size = torch.randperm(len(x), generator=torch.Generator().manual_seed(ORDER_SEED)), OTHER_BATCH
-        built, before = self._build(lasts=False), self._asked
-        if built.digest != self.digest:
-            raise TargetError(
-                f"target {self.name}: another process built another network of the same factory, weights and sources; "
-                "what a factory draws must come from torch's or NumPy's generators, or from the weight file"
-            )
-        self._asked = _Asked(built.caller, self.classes, self.device)
+        before, self._asked = self._asked, None
         try:
+            self._asked = self._another()
             begun = time.perf_counter()
             answers = self.all_logits(x[order], size)
             seconds = time.perf_counter() - begun
         finally:
-            self._asked.close()
+            if self._asked is not None:
+                self._asked.caller.close()
             self._asked = before
         logits = torch.empty_like(answers)
         logits[order] = answers
@@ -167,8 +139,18 @@ class HostedTarget(TorchTarget):
     def _one(self) -> _Asked:
         """Return the process that answers this one."""
         if self._asked is None or not self._is_asked():
-            self._asked = _Asked(self._door.open(SECONDS), self.classes, self.device)
+            self._asked = self._another()
         return self._asked
+
+    def _another(self) -> _Asked:
+        digest, caller = self._build()
+        if digest != self.digest:
+            caller.close()
+            raise TargetError(
+                f"target {self.name}: another process built another network of the same factory, weights and sources; "
+                "what a factory draws must come from torch's or NumPy's generators, or from the weight file"
+            )
+        return _Asked(caller, self.classes, self.device)
 
 
 class _Asked:
@@ -221,9 +203,6 @@ class _Asked:
     def is_done(self, graph: int) -> None:
         """Say with the next question that nobody asks for slopes of an earlier one any more."""
         self._done.append(graph)
-
-    def close(self) -> None:
-        self.caller.close()
 
     def _room(self, size: int) -> Shared:
         """Return memory for so many bytes."""

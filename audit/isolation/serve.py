@@ -1,15 +1,16 @@
-"""What runs in a process for third-party code: it loads what it was asked for, and lets processes fork from it.
+"""What runs in a process for third-party code: it gives up what it must not have, loads what it was asked for, answers.
 
-A process that has loaded something never uses it: whoever wants to use it has a process forked for that, which has
-seen nothing but what it is asked then.
+The process that all others stem from runs no code but the audit's own.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -30,7 +31,9 @@ from audit.randomness import seeded
 from audit.target import Blueprint
 from audit.workers import forked, settle
 
-Loaded = tuple[Line, Callable[[Wire], None] | None]  # what is said, and what forked processes do
+Loaded = tuple[Line, Callable[[Wire], None] | None]  # what is said, and what is done then
+SECONDS_TO_END = 5.0
+_SIGNAL_OF_DEATH, _ADOPT = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER; linux/prctl.h
 Answer = Callable[[Line, list[int]], Line]
 
 
@@ -38,12 +41,34 @@ def origin(door: Wire, theirs: Wire) -> None:
     """Fork a process for every connection that is handed over, until the door is closed."""
     theirs.close()
     _hold_nothing_but(door)
+    _outlive_what_is_forked()
     _fork_for_each(door, _begin)
+    _end_all()
+
+
+def _outlive_what_is_forked() -> None:
+    """Adopt whatever loses its parent, and end all of it before this process ends, or when the audit is killed."""
+    signal.signal(signal.SIGTERM, lambda *_: _end_all())
+    libc = ctypes.CDLL(None)
+    libc.prctl(_ADOPT, 1)
+    libc.prctl(_SIGNAL_OF_DEATH, signal.SIGTERM)
+
+
+def _end_all() -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    until = time.monotonic() + SECONDS_TO_END
+    while (left := children.read_text().split()) and time.monotonic() < until:
+        for one in left:
+            with suppress(ProcessLookupError):
+                os.kill(int(one), signal.SIGKILL)
+        time.sleep(0.01)
+    os._exit(0)
 
 
 def _hold_nothing_but(door: Wire) -> None:
     """Make every other file that was inherited the null device: whoever closes it later closes nothing else."""
     null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
     for descriptor in [int(one.name) for one in Path("/proc/self/fd").iterdir()]:
         if descriptor > 2 and descriptor not in (null, door.socket.fileno()):
             with suppress(OSError):  # the listing's own is gone by now
@@ -68,19 +93,21 @@ def _fork_for_each(door: Wire, work: Callable[[Wire], None]) -> None:
                 work(wire)
 
             try:
-                forked(child)
+                process = os.pidfd_open(forked(child))
+                wire.send({}, process)
+                os.close(process)
+            except OSError:  # whoever asks has gone, or there are too many processes
+                continue
             finally:
                 wire.close()
 
 
 def _begin(wire: Wire) -> None:
-    """Load what the first line asks for; then be what others are forked from."""
+    """Load what the first line asks for; then answer, or be what others are forked from."""
     line, files = wire.receive(files=MOST_FILES)
     said, work = _guarded(LOADS[line["kind"]], line, files)
     wire.send(said)
-    if work is not None and line.get("lasts", True):
-        _fork_for_each(wire, work)
-    elif work is not None:
+    if work is not None:
         work(wire)
 
 
@@ -102,7 +129,7 @@ def _serve(wire: Wire, answer: Answer) -> None:
     """Answer line by line until the other end is closed."""
     while True:
         try:
-            line, files = wire.receive(files=3)
+            line, files = wire.receive(files=MOST_FILES)
         except (EOFError, OSError):
             return
         try:
@@ -114,19 +141,14 @@ def _serve(wire: Wire, answer: Answer) -> None:
 
 def _target(line: Line, *weights: int) -> Loaded:
     """Build a target on the CPU: a process that uses a GPU cannot fork."""
-    # one with a GPU reserves addresses without end
-    confine(Rights(memory=memory() // 2) if line["device"] == "cpu" else Rights(devices=True))
+    on_cpu = line["device"] == "cpu"  # one with a GPU reserves addresses without end
+    confine(
+        Rights(devices=not on_cpu, processes=False, memory=memory() // 2 if on_cpu else None, cpu_seconds=CPU_SECONDS)
+    )
     settle()
     states = {name: read_document(one)[1] for name, one in zip(line["weights"], weights, strict=True)}
     target = build(Blueprint.model_validate(line["blueprint"]), torch.device("cpu"), states)
-    said = {"digest": target.digest, "draws": target.draws}
-    return said, partial(_answer_for_target, target, torch.device(line["device"]))
-
-
-def _answer_for_target(target: LocalTarget, device: torch.device, wire: Wire) -> None:
-    if device.type == "cpu":
-        confine(Rights(processes=False, cpu_seconds=CPU_SECONDS))
-    _serve(wire, _Asked(target.on(device)))
+    return {"digest": target.digest}, partial(_serve, answer=_Asked(target.on(torch.device(line["device"]))))
 
 
 class _Asked:
@@ -207,11 +229,11 @@ def _dataset(line: Line, result: int) -> Loaded:
     known = {"name": data.name, "classes": data.classes, "digest": data.digest, "files": dict(data.files)}
     write_document(result, known, tensors)
     os.close(result)
-    return {}, partial(_answer_for_source, data)
+    return {}, partial(_fork_for_each, work=partial(_answer_for_source, data))
 
 
 def _answer_for_source(data: Dataset, wire: Wire) -> None:
-    confine(Rights(writes=True))
+    confine(Rights(writes=True, memory=memory()))
 
     def answer(line: Line, files: list[int]) -> Line:
         if line["what"] == "training digest":
@@ -243,9 +265,9 @@ def _code(line: Line, result: int) -> Loaded:
     root, functions = Path(line["root"]), [Named(*one) for one in line["functions"]]
     if line["check"]:
         check(functions, root)
+        write_document(result, None)
     else:
-        found = sources_of(line["references"], functions, root)
-        write_document(result, [found.files, found.notes])
+        write_document(result, sources_of(line["references"], functions, root)._asdict())
     return {}, None
 
 

@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from audit.errors import ThirdPartyFailed
 from audit.isolation.caller import Door
-from audit.isolation.wire import nameless, write_document
+from audit.isolation.wire import nameless, printable, write_document
 from audit.loading import Samples, Trained
 
 TRAINING_SECONDS = 86_400.0
@@ -49,7 +50,9 @@ class HostedSource:
                 "examples": examples is not None,
             }
             said = caller.ask(line, 1, 2, data)
-            return Trained(Path(str(said["path"])), str(said["sha256"]), tuple(map(str, said["notes"])))
+            return Trained(Path(str(said["path"])), printable(said["sha256"]), tuple(map(printable, said["notes"])))
+        except (KeyError, TypeError) as error:
+            raise ThirdPartyFailed(f"{trainer}: expected a path, a SHA-256 and notes") from error
         finally:
             caller.close()
             os.close(data)
@@ -58,6 +61,7 @@ class HostedSource:
         """Return what a function that a policy names says decides the weights of a recipe."""
         caller = self._door.open(DIGEST_SECONDS)
         try:
-            return str(caller.ask({"what": "training digest", "function": function, "recipe": recipe})["digest"])
+            said = caller.ask({"what": "training digest", "function": function, "recipe": recipe})
+            return printable(said.get("digest"))
         finally:
             caller.close()

@@ -7,6 +7,7 @@ memory that is gone. Tensors travel as safetensors; nothing is ever unpickled.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
 import mmap
@@ -26,6 +27,7 @@ from audit.errors import WorkerFailed
 from audit.isolation.confine import memory
 
 MOST_BYTES = 2**17  # of a line
+BLOCK = 512  # bytes in which st_blocks counts
 MOST_FILES = 4
 MOST_LETTERS = 2_000  # of an error's text
 _SIZE_IS_FIXED = 0x0002 | 0x0004 | 0x0001  # F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL; linux/fcntl.h
@@ -120,7 +122,15 @@ class Document:
         self.descriptor = nameless()
         weakref.finalize(self, os.close, self.descriptor)
         write_document(self.descriptor, said, tensors)
+        with open(self.descriptor, "rb", closefd=False) as file:
+            file.seek(0)
+            self.digest = hashlib.file_digest(file, "sha256").hexdigest()
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SIZE_IS_FIXED | _CONTENT_IS_FIXED)
+
+
+def printable(text: Any, *, lines: bool = False) -> str:
+    """Return what a stranger says as text without control characters, with its ends of lines if wanted."""
+    return "".join(one if one.isprintable() or (lines and one == "\n") else " " for one in str(text))
 
 
 def nameless() -> int:
@@ -143,8 +153,10 @@ def read_document(descriptor: int) -> tuple[Any, dict[str, Tensor]]:
         WorkerFailed: it is no such document, or one of more than a quarter of the machine's memory.
     """
     size = os.fstat(descriptor).st_size
-    if size > memory() // 4:
-        raise WorkerFailed(f"expected at most {memory() // 4:,} bytes from another process, got {size:,}")
+    if (
+        size > memory() // 4 or size > os.fstat(descriptor).st_blocks * BLOCK
+    ):  # a file with holes costs its writer nothing
+        raise WorkerFailed(f"expected at most {memory() // 4:,} bytes from another process, got {size:,}, or holes")
     content = os.pread(descriptor, size, 0)
     while len(content) < size:
         content += os.pread(descriptor, size - len(content), len(content)) or b"\0"

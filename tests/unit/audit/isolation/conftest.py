@@ -89,6 +89,31 @@ class Sabotaging(Net):
         audit.attacks.Fgsm.perturb = lambda self, target, samples, *_: Moved(samples.images, samples.labels)
 
 
+class Unconfined(Net):
+    """Has whatever is given up later be kept, and forks."""
+
+    def __init__(self):
+        super().__init__()
+        import audit.isolation.serve as serve
+
+        serve.confine = lambda rights: None
+
+    def forward(self, x):
+        os.fork() or os._exit(0)
+        return super().forward(x)
+
+
+class Lying(OfItsBatch):
+    """Says that it draws at random, as what does must not be compared."""
+
+    def __init__(self):
+        super().__init__()
+        import audit.isolation.serve as serve
+
+        say = serve.Wire.send
+        serve.Wire.send = lambda self, line, *files: say(self, line | {"draws": 3, "digest": "sha256:other"}, *files)
+
+
 class Leaving(Net):
     def forward(self, x):
         os._exit(0)
@@ -97,6 +122,20 @@ class Leaving(Net):
 class Raising(Net):
     def forward(self, x):
         raise OSError("the disc is full")
+
+
+class Interrupting(Net):
+    def forward(self, x):
+        raise KeyboardInterrupt
+
+
+class Misleading(Net):
+    """Raises what says that a tool is missing, which some policies let pass."""
+
+    def forward(self, x):
+        from audit.errors import ScannerMissing
+
+        raise ScannerMissing("no such tool")
 
 
 class Hanging(Net):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import mmap
 import os
+import platform
+import resource
 import signal
 import socket
 import subprocess
@@ -70,6 +74,7 @@ ATTEMPTS = {
     "a time": (lambda folder: os.utime(folder / "there"), Rights(writes=True)),
     "a socket": (lambda folder: socket.socket().close(), Rights(network=True)),
     "a local socket": (lambda folder: socket.socket(socket.AF_UNIX).close(), Rights(network=True)),
+    "a pair of sockets": (lambda folder: [one.close() for one in socket.socketpair()] and None, Rights(writes=True)),
     "a process": (lambda folder: subprocess.run(["true"], check=True).returncode, Rights()),  # noqa: S607
 }
 
@@ -79,7 +84,7 @@ def test_what_is_given_up_is_gone_and_nothing_else(tmp_path, name):
     attempt, enough = ATTEMPTS[name]
     (tmp_path / "there").write_text("there")
     assert after(Rights(processes=False), lambda: attempt(tmp_path)) == "PermissionError"
-    assert after(enough, lambda: attempt(tmp_path)) in (None, 0, "done", str(tmp_path / "other"))
+    assert after(enough, lambda: attempt(tmp_path)) in (None, 0, "done", [], str(tmp_path / "other"))
     (Path("/dev/shm") / tmp_path.name).unlink(missing_ok=True)  # noqa: S108
 
 
@@ -97,10 +102,41 @@ def test_what_a_network_needs_it_keeps(name):
     assert after(Rights(processes=False), KEPT[name]) is True
 
 
-def test_a_process_above_can_neither_be_read_nor_signalled():
+TO_OTHERS = {
+    "reading its memory": lambda other: write(Path(f"/proc/{other}/mem"), "rb"),
+    "a signal": lambda other: os.kill(other, 0),
+    "its priority": lambda other: os.setpriority(os.PRIO_PROCESS, other, 1),
+    "its cores": lambda other: os.sched_setaffinity(other, {0}),
+    "its limits": lambda other: resource.prlimit(other, resource.RLIMIT_CORE, (0, 0)),
+}
+
+
+@pytest.mark.parametrize("name", TO_OTHERS)
+@pytest.mark.parametrize("rights", [Rights(), Rights(network=True, writes=True)], ids=["network", "data factory"])
+def test_a_process_above_is_out_of_reach(name, rights):
     parent = os.getpid()
-    assert after(Rights(), lambda: write(Path(f"/proc/{parent}/mem"), "rb")) == "PermissionError"
-    assert after(Rights(), lambda: os.kill(parent, 0)) == "PermissionError"
+    assert after(rights, lambda: TO_OTHERS[name](parent)) == "PermissionError"
+
+
+CALLS = {
+    "a key": lambda libc: libc.syscall(248, b"user", b"x", b"y", 1, -4),
+    "a namespace": lambda libc: libc.unshare(0x10000000),
+    "a queue": lambda libc: libc.syscall(240, b"x", 0x42, 0o600, None),
+    "faults": lambda libc: libc.syscall(323, 1),
+    "a program in the kernel": lambda libc: libc.syscall(321, 0, None, 0),
+    "shared memory": lambda libc: libc.shmget(1234, 4096, 0o1600),
+    "to outlive its parent": lambda libc: libc.prctl(1, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls are those of x86_64")
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_that_reach_others_are_refused(name):
+    def call():
+        libc = ctypes.CDLL(None, use_errno=True)
+        return [CALLS[name](libc), ctypes.get_errno()]
+
+    assert after(Rights(writes=True), call) == [-1, errno.EACCES]
 
 
 def test_memory_has_an_end():
@@ -143,9 +179,18 @@ def after_raw():
 def test_elsewhere_nothing_is_given_up_and_that_is_said(monkeypatch):
     monkeypatch.setattr(module.sys, "platform", "darwin")
     confine(Rights())
-    assert missing() == ("the network", "files to write")
+    assert missing()[:2] == ("the network", "files to write")
 
 
-def test_a_kernel_without_landlock_is_told(monkeypatch):
-    monkeypatch.setattr(module, "landlock_version", lambda: 0)
-    assert missing() == ("files to write",)
+@pytest.mark.parametrize(
+    ("version", "kept"),
+    [
+        (0, ("files to write", "other processes' memory", "cutting files", "signals to other processes")),
+        (2, ("cutting files", "signals to other processes")),
+        (5, ("signals to other processes",)),
+        (6, ()),
+    ],
+)
+def test_an_older_kernel_is_told(monkeypatch, version, kept):
+    monkeypatch.setattr(module, "landlock_version", lambda: version)
+    assert missing() == kept

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from audit.artifacts.weights import file_sha256
 from audit.errors import DataError, DataMissing, IntegrityError, PolicyError, TargetError
 from audit.isolation.code import Named
 from audit.isolation.host import Processes
@@ -92,6 +94,31 @@ def damaged(offline):
 def leaving(offline):
     import os
     os._exit(0)
+
+
+def daemon(offline):
+    """Leave a process behind that nobody waits for."""
+    import os
+    import time
+    first = os.fork()
+    if not first:
+        if os.fork():
+            os._exit(0)
+        (HERE / "daemon").write_text(str(os.getpid()))
+        time.sleep(600)
+    os.waitpid(first, 0)
+    while not (HERE / "daemon").exists():
+        time.sleep(0.01)
+    return data(offline)
+
+
+def lying(offline):
+    """Say that a file has no end."""
+    return Data(Split(torch.rand(8, 1, 2, 2), torch.arange(8) % 2), None, name="dots\x1b[2J")
+
+
+def endless(recipe, data, *, device, retrain):
+    return Trained(Path("/dev/zero"), "0" * 64)
 
 
 class Net(nn.Module):
@@ -241,5 +268,70 @@ def test_nothing_is_left_of_them(folder):
     processes.close()
     with pytest.raises(ProcessLookupError):
         os.kill(origin, 0)
-    with pytest.raises(TargetError, match="its process has ended"):
+    with pytest.raises(TargetError, match="no process could be forked for it"):
         processes.target(blueprint(folder, "Net"), torch.device("cpu"))
+
+
+def test_what_a_data_factory_leaves_behind_dies_with_the_audit(folder):
+    processes = Processes()
+    processes.dataset("mine.py:daemon", folder, offline=True)
+    daemon = int((folder / "daemon").read_text())
+    os.kill(daemon, 0)
+    processes.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(daemon, 0)
+
+
+def test_all_of_it_dies_when_the_audit_is_killed(folder):
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from audit.isolation.host import Processes
+processes = Processes()
+processes.dataset("mine.py:daemon", Path({str(folder)!r}), offline=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run([sys.executable, "-c", program], cwd=ROOT, seconds=120)
+    daemon = int((folder / "daemon").read_text())
+    until = time.monotonic() + 10
+    while time.monotonic() < until and Path(f"/proc/{daemon}").exists():
+        time.sleep(0.05)
+    assert not Path(f"/proc/{daemon}").exists()
+
+
+def test_a_dataset_is_told_in_printable_letters(processes, folder):
+    assert processes.dataset("mine.py:lying", folder, offline=True).name == "dots [2J"
+
+
+def test_weights_of_a_trainer_are_a_regular_file(processes, folder):
+    source = processes.dataset("mine.py:data", folder, offline=True).source
+    made = source.train("mine.py:endless", "small", device="cpu", retrain=False)
+    assert file_sha256(made.path) is None
+
+
+def test_no_file_of_the_audit_is_open_in_them(folder):
+    (folder / "open.py").write_text(
+        "import os\nfrom pathlib import Path\nfrom torch import nn\n"
+        "def make():\n    files = [f'/proc/self/fd/{one}' for one in os.listdir('/proc/self/fd')]\n"
+        "    raise ValueError(sorted({os.readlink(one).split(':')[0] for one in files if os.path.lexists(one)}))\n"
+    )
+    program = f"""
+import sys, torch
+from pathlib import Path
+secret, pipe = open({str(folder / "mine.py")!r}), __import__("os").pipe()
+from audit.artifacts.weights import file_sha256
+from audit.errors import TargetError
+from audit.isolation.host import Processes
+from audit.target import Blueprint
+processes = Processes()
+named = Blueprint(name="x", root=Path({str(folder)!r}), classes=2, bounds=(0.0, 1.0), factory="open.py:make")
+try:
+    processes.target(named, torch.device("cpu"))
+except TargetError as error:
+    print(error)
+processes.close()
+"""
+    done = run([sys.executable, "-c", program], cwd=ROOT, seconds=120)
+    assert "mine.py" not in done.stdout
+    assert "pipe" not in done.stdout
+    assert "['/dev/null', 'socket']" in done.stdout.replace(str(folder), ""), done.stdout + done.stderr

@@ -20,6 +20,17 @@ from audit.isolation.wire import Document, Shared, nameless, pair, read_document
 OPEN_FILES = Path("/proc/self/fd")
 
 
+def asking(ours, seconds=5):
+    """Return who asks over a wire; a process that has ended long ago stands for the one that answers."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    process = os.pidfd_open(child)
+    os.waitpid(child, 0)
+    ours.patience(seconds)
+    return Caller(ours, process, "target x", (IntegrityError,))
+
+
 @pytest.mark.parametrize(
     ("said", "error", "message"),
     [
@@ -38,24 +49,26 @@ def test_an_answer_is_an_answer_or_a_refusal(said, error, message):
     ours, theirs = pair()
     theirs.socket.send(said)
     with pytest.raises(error, match=message):
-        Caller(ours, "target x", 5).ask({"what": "unchanged"})
+        asking(ours).ask({"what": "unchanged"})
 
 
 def test_who_does_not_answer_is_not_waited_for():
     ours, theirs = pair()
     with pytest.raises(ThirdPartyFailed, match="target x: its process did not answer in time"):
-        Caller(ours, "target x", 0.05).ask({"what": "unchanged"})
+        asking(ours, 0.05).ask({"what": "unchanged"})
+    ours, theirs = pair()
     theirs.close()
     with pytest.raises(ThirdPartyFailed, match="target x: its process"):
-        Caller(ours, "target x", 0.05).ask({"what": "unchanged"})
+        asking(ours, 0.05).ask({"what": "unchanged"})
 
 
 def test_files_that_come_with_an_answer_are_not_kept():
     ours, theirs = pair()
     answer = threading.Thread(target=lambda: (theirs.receive(), theirs.send({"unchanged": True}, 0)))
     answer.start()
+    caller = asking(ours)
     before = len(list(OPEN_FILES.iterdir()))
-    assert Caller(ours, "target x", 5).ask({"what": "unchanged"}) == {"unchanged": True}
+    assert caller.ask({"what": "unchanged"}) == {"unchanged": True}
     answer.join()
     assert len(list(OPEN_FILES.iterdir())) == before
 
@@ -93,6 +106,15 @@ def test_a_document_has_an_end(monkeypatch):
     descriptor = nameless()
     write_document(descriptor, "much", {"a": torch.rand(1000)})
     monkeypatch.setattr(wire, "memory", lambda: 4000)
-    with pytest.raises(WorkerFailed, match="expected at most 1,000 bytes from another process, got 4,"):
+    with pytest.raises(WorkerFailed, match=r"expected at most 1,000 bytes from another process, got 4,.*, or holes"):
+        read_document(descriptor)
+    os.close(descriptor)
+
+
+def test_a_document_with_holes_is_refused():
+    """It costs its writer nothing, and its reader memory."""
+    descriptor = nameless()
+    os.ftruncate(descriptor, 2**24)
+    with pytest.raises(WorkerFailed, match="got 16,777,216, or holes"):
         read_document(descriptor)
     os.close(descriptor)
