@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.context import ForkProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -134,15 +135,18 @@ class Workers:
         """
         if not self.parallel or len(pieces) < 2:
             return
-        waiting, running = list(pieces), list[ForkProcess]()
+        waiting, running = list(pieces), dict[ForkProcess, int]()
+        ours = sorted(os.sched_getaffinity(0))
         try:
             while waiting or running:
                 self._wanted.value = len(waiting) + len(running)
                 busy = max(0, sum(one.running for one in self._computing) - self._resting.value)
                 while waiting and len(running) < max(1, self.count - busy):
-                    running.append(self._fork(waiting.pop(0)))
+                    taken = list(running.values())
+                    core = min(ours, key=taken.count)
+                    running[self._fork(partial(_on_core, core, waiting.pop(0)))] = core
                 connection.wait([one.sentinel for one in running], LOOK_SECONDS if waiting else None)
-                running = [one for one in running if one.is_alive()]
+                running = {one: core for one, core in running.items() if one.is_alive()}
                 done(len(pieces) - len(waiting) - len(running))
         finally:
             self._wanted.value = 0
@@ -220,6 +224,12 @@ class Workers:
         self.count, self._computing, self._started = 1, [], []
         with suppress(Exception):
             work()
+
+
+def _on_core(core: int, work: Work) -> None:
+    """Do a piece of work on one core: a process that asks another one by turns is slowed down by moving about."""
+    os.sched_setaffinity(0, {core})
+    work()
 
 
 def forked(work: Work) -> int:

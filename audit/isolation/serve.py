@@ -146,6 +146,7 @@ def _target(line: Line, *weights: int) -> Loaded:
         Rights(devices=not on_cpu, processes=False, memory=memory() // 2 if on_cpu else None, cpu_seconds=CPU_SECONDS)
     )
     settle()
+    os.sched_setaffinity(0, line["cores"])
     states = {name: read_document(one)[1] for name, one in zip(line["weights"], weights, strict=True)}
     target = build(Blueprint.model_validate(line["blueprint"]), torch.device("cpu"), states)
     return {"digest": target.digest}, partial(_serve, answer=_Asked(target.on(torch.device(line["device"]))))
