@@ -33,6 +33,9 @@ from audit.workers import forked, settle
 
 Loaded = tuple[Line, Callable[[Wire], None] | None]  # what is said, and what is done then
 SECONDS_TO_END = 5.0
+NOT_ALLOWED = (
+    " (third-party code may read files here, but a network writes none, and starts nothing; see docs/your-own-model.md)"
+)
 _SIGNAL_OF_DEATH, _ADOPT = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER; linux/prctl.h
 Answer = Callable[[Line, list[int]], Line]
 
@@ -122,7 +125,8 @@ def _refusal(error: BaseException) -> Line:
     """Return what is told of an error: its type, and its text."""
     if isinstance(error, AuditError):
         return {"error": type(error).__name__, "text": str(error)[:MOST_LETTERS]}
-    return {"error": "", "text": f"{type(error).__name__}: {error}"[:MOST_LETTERS]}
+    text = f"{type(error).__name__}: {error}"[:MOST_LETTERS]
+    return {"error": "", "text": f"{text}{NOT_ALLOWED}" if "ermission" in text else text}
 
 
 def _serve(wire: Wire, answer: Answer) -> None:
