@@ -11,8 +11,9 @@ from torch import nn
 from audit.arithmetic import COMPARED_EVERY, PLAIN_FIRST, Fused, steers
 from audit.attacks import Square
 from audit.loading import Samples
+from audit.local import wrap_network
 from audit.records import Knowledge, ThreatModel
-from audit.target import known, wrap_network
+from audit.target import known
 
 
 def network():

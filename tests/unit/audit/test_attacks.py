@@ -25,9 +25,10 @@ from audit.attacks import (
 from audit.attacks.apgd import checkpoints
 from audit.attacks.fab import to_hyperplane
 from audit.loading import Samples
+from audit.local import wrap_network
 from audit.randomness import seeded
 from audit.records import Knowledge, Norm, ThreatModel
-from audit.target import known, wrap_network
+from audit.target import known
 from tests.unit import toy
 
 WHITE_BOX = {

@@ -50,7 +50,7 @@ def vandal(toy_audit):
 
 def test_a_network_finds_no_images_of_the_harness_to_write_into(vandal):
     assert vandal.audit("--target", "vandal", "--only", "PERF-001", "--allow-incomplete").ret == 0
-    assert vandal.report()["notes"] == []
+    assert not any("altered" in note for note in vandal.report()["notes"])
 
 
 def test_a_network_that_writes_into_the_harness_images_never_ends_green(vandal, monkeypatch):
