@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from audit.compare.changes import printable
 from audit.errors import AuditError, ThirdPartyFailed, WorkerFailed
-from audit.isolation.wire import Line, Wire, nameless, pair, printable, read_document
+from audit.isolation.wire import Line, Wire, nameless, pair, read_document
 
 SECONDS_TO_END = 10.0
 SECONDS_TO_FORK = 60.0
@@ -81,7 +82,8 @@ class Caller:
             raise ThirdPartyFailed(f"{self._what}: its process broke off ({type(error).__name__})") from error
         if "error" not in said:
             return said
-        raise self._raises.get(str(said["error"]), ThirdPartyFailed)(printable(said.get("text"), lines=True))
+        text = "\n".join(map(printable, str(said.get("text")).split("\n")))
+        raise self._raises.get(str(said["error"]), ThirdPartyFailed)(text)
 
     def document(self, line: Line, *files: int) -> tuple[Any, dict[str, Tensor]]:
         """Ask, and return the JSON and the tensors that were written as an answer; as :meth:`ask`."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.errors import WorkerFailed
+from audit.workers import DIE_WITH_PARENT
 
 CPU_SECONDS = 6 * 3600  # of one process that answers for a network
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
@@ -123,7 +124,6 @@ _CALLS = {
     ),
 }
 _CLONE3 = 435
-_SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int
         yield _RETURN, 0, 0, _REFUSE
     for call, number in calls.own:
         yield from _unless(call, (_IS, 1, 0, number))
-    yield from _unless(calls.prctl, (_IS, 0, 1, _SIGNAL_OF_DEATH))
+    yield from _unless(calls.prctl, (_IS, 0, 1, DIE_WITH_PARENT))
     if not rights.processes:
         yield _IS, 0, 1, _CLONE3  # its flags lie in memory, which a filter cannot read; the C library then uses clone
         yield _RETURN, 0, 0, _ABSENT

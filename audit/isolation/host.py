@@ -18,6 +18,7 @@ from torch import Tensor
 from audit import building
 from audit.artifacts.weights import file_sha256
 from audit.building import weights_of
+from audit.compare.changes import printable
 from audit.errors import DataError, DataMissing, PolicyError, TargetError, ThirdPartyFailed
 from audit.isolation import code
 from audit.isolation.caller import Caller, Door
@@ -26,7 +27,7 @@ from audit.isolation.confine import missing
 from audit.isolation.hosted import HostedTarget
 from audit.isolation.serve import origin
 from audit.isolation.source import HostedSource
-from audit.isolation.wire import Document, Line, pair, printable
+from audit.isolation.wire import Document, Line, pair
 from audit.loading import Dataset, Samples, load_dataset, samples_of
 from audit.records import Record
 from audit.target import Blueprint, TorchTarget

@@ -29,14 +29,13 @@ from audit.loading import Dataset, Samples, load_dataset
 from audit.local import LocalTarget
 from audit.randomness import seeded
 from audit.target import Blueprint
-from audit.workers import forked, settle
+from audit.workers import DIE_WITH_PARENT, SECONDS_TO_END, forked, settle
 
 Loaded = tuple[Line, Callable[[Wire], None] | None]  # what is said, and what is done then
-SECONDS_TO_END = 5.0
 NOT_ALLOWED = (
     " (third-party code may read files here, but a network writes none, and starts nothing; see docs/your-own-model.md)"
 )
-_SIGNAL_OF_DEATH, _ADOPT = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER; linux/prctl.h
+ADOPT = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
 Answer = Callable[[Line, list[int]], Line]
 
 
@@ -53,8 +52,8 @@ def _outlive_what_is_forked() -> None:
     """Adopt whatever loses its parent, and end all of it before this process ends, or when the audit is killed."""
     signal.signal(signal.SIGTERM, lambda *_: _end_all())
     libc = ctypes.CDLL(None)
-    libc.prctl(_ADOPT, 1)
-    libc.prctl(_SIGNAL_OF_DEATH, signal.SIGTERM)
+    libc.prctl(ADOPT, 1)
+    libc.prctl(DIE_WITH_PARENT, signal.SIGTERM)
 
 
 def _end_all() -> None:

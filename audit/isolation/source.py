@@ -6,9 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from audit.compare.changes import printable
 from audit.errors import ThirdPartyFailed
 from audit.isolation.caller import Door
-from audit.isolation.wire import nameless, printable, write_document
+from audit.isolation.wire import nameless, write_document
 from audit.loading import Samples, Trained
 
 TRAINING_SECONDS = 86_400.0
@@ -50,7 +51,8 @@ class HostedSource:
                 "examples": examples is not None,
             }
             said = caller.ask(line, 1, 2, data)
-            return Trained(Path(str(said["path"])), printable(said["sha256"]), tuple(map(printable, said["notes"])))
+            notes = tuple(printable(str(one)) for one in said["notes"])
+            return Trained(Path(str(said["path"])), printable(str(said["sha256"])), notes)
         except (KeyError, TypeError) as error:
             raise ThirdPartyFailed(f"{trainer}: expected a path, a SHA-256 and notes") from error
         finally:
@@ -62,6 +64,6 @@ class HostedSource:
         caller = self._door.open(DIGEST_SECONDS)
         try:
             said = caller.ask({"what": "training digest", "function": function, "recipe": recipe})
-            return printable(said.get("digest"))
+            return printable(str(said.get("digest")))
         finally:
             caller.close()

@@ -128,11 +128,6 @@ class Document:
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SIZE_IS_FIXED | _CONTENT_IS_FIXED)
 
 
-def printable(text: Any, *, lines: bool = False) -> str:
-    """Return what a stranger says as text without control characters, with its ends of lines if wanted."""
-    return "".join(one if one.isprintable() or (lines and one == "\n") else " " for one in str(text))
-
-
 def nameless() -> int:
     """Return a new file that lives in memory and has no name."""
     return os.memfd_create("audit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
