@@ -155,9 +155,11 @@ class Trial:
         attack_seconds = time.perf_counter() - begun
         untouched = self.target.unchanged() and self.source.unchanged() and samples_digest(block) == given
         description = seen.describe(attack_seconds, self.source.passes.since(asked)) | {"untouched": untouched}
+        arrays = seen.arrays(self.threat_model.norm) | {"moved": seen.moved.numpy(), "clean_logits": first}
+        if self.target.draws > 1:  # what it said of them in parts, as stages left them, was of other draws
+            arrays["moved_logits"] = self.target.all_logits(seen.moved).numpy()
         self.source.restart()
         self.target.restart()
-        arrays = seen.arrays(self.threat_model.norm) | {"moved": seen.moved.numpy(), "clean_logits": first}
         return arrays, description
 
     def _run_stage(self, place: int, stage: Attack, seen: Seen, rows: Tensor) -> None:
@@ -177,7 +179,8 @@ class Trial:
         moved = moved.clamp(*self.target.bounds)
         logits = self.target.all_logits(moved)
         fell = (logits.argmax(1) != chosen.labels) & (seen.broken_by[rows] == STANDING)
-        seen.moved[rows], seen.logits[rows], seen.steps[rows] = moved, logits, found.steps
+        kept = fell | (place == 0)  # of what nothing breaks, what the first stage made of it is judged
+        seen.moved[rows[kept]], seen.logits[rows[kept]], seen.steps[rows] = moved[kept], logits[kept], found.steps
         seen.broken_by[rows[fell]] = place
 
 

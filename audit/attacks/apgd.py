@@ -39,7 +39,7 @@ class ApgdCe(Attack):
     def perturb(
         self, target: WhiteBoxTarget, samples: Samples, threat_model: ThreatModel, generator: torch.Generator
     ) -> Moved:
-        """Return, for every sample, the first iterate that misleads the target, else the original."""
+        """Return, for every sample, the first iterate that misleads the target, else the last."""
         from audit.attacks import search
 
         def attack(batch: Search) -> None:
@@ -59,7 +59,7 @@ class ApgdT(Attack):
     def perturb(
         self, target: WhiteBoxTarget, samples: Samples, threat_model: ThreatModel, generator: torch.Generator
     ) -> Moved:
-        """Return, for every sample, the first iterate that misleads the target, else the original.
+        """Return, for every sample, the first iterate that misleads the target, else the last.
 
         Raises:
             ValueError: the target has fewer than four classes, for which the loss is not defined.

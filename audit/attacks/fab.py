@@ -49,7 +49,7 @@ class FabT(Attack):
     def perturb(
         self, target: WhiteBoxTarget, samples: Samples, threat_model: ThreatModel, generator: torch.Generator
     ) -> Moved:
-        """Return, for every sample, the smallest perturbation found if it lies within eps, else the original."""
+        """Return, for every sample, the smallest perturbation found if it lies within eps, else the last one."""
         from audit.attacks import search
 
         def attack(batch: Search) -> None:

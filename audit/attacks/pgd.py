@@ -36,7 +36,7 @@ class Pgd(Attack):
     def perturb(
         self, target: WhiteBoxTarget, samples: Samples, threat_model: ThreatModel, generator: torch.Generator
     ) -> Moved:
-        """Return, for every sample, the first iterate that misleads the target, else the original."""
+        """Return, for every sample, the first iterate that misleads the target, else the last."""
         from audit.attacks import search
 
         return search.run(target, samples, threat_model, lambda batch: self._attack(batch, generator))

@@ -67,6 +67,7 @@ class Search:
         self._least = torch.full((len(self.y),), torch.inf, device=target.device)  # margins, where nobody leaves
         self._rows = torch.arange(len(self.y), device=target.device)
         self._images, self._steps = self.x.clone(), torch.zeros_like(self.y)
+        self._last = self._rows, self.x  # who was looked at last, and as what
         self._found = torch.zeros(len(self.y), dtype=torch.bool, device=target.device)  # whose image is kept
         self._sure = self._found.clone()  # who is broken beyond rounding, and leaves
 
@@ -95,7 +96,7 @@ class Search:
         Returns:
             None when every row stays, else the (n,) bool mask of the rows that stay.
         """
-        self._spent = step
+        self._spent, self._last = step, (self._rows, moved)
         if self.leaving:
             wrong, sure = self.misleads(moved, logits) if misled is None else misled
             fell = wrong if within is None else wrong & within
@@ -116,7 +117,7 @@ class Search:
 
     def take(self, moved: Tensor) -> None:
         """Take (n, C, H, W) images as they are: the only step of an attack of one step."""
-        self._images[self._rows], self._spent = moved, 1
+        self._images[self._rows], self._spent, self._last = moved, 1, (self._rows, moved)
 
     def drop(self) -> Tensor | None:
         """Let the broken samples leave; returns as :meth:`look` does."""
@@ -129,8 +130,15 @@ class Search:
         return stay
 
     def finish(self) -> Moved:
-        """Return what was found, on the CPU; the original where nothing was."""
+        """Return what was found, on the CPU; where nothing was, what was looked at last.
+
+        Whoever judges the images afterwards learns nothing of originals: a target that remembers its answers lets no
+        search find anything.
+        """
         steps = torch.where(self._found, self._steps, self._spent)
+        rows, moved = self._last
+        unfound = (~self._found[rows]).view(-1, *[1] * (moved.ndim - 1))
+        self._images[rows] = torch.where(unfound, moved, self._images[rows])
         return Moved(self._images.cpu(), steps.cpu())
 
     def project(self, moved: Tensor) -> Tensor:

@@ -46,6 +46,19 @@ class Remembering(Net):
         return found if torch.is_grad_enabled() else said[nearest]
 
 
+class Recalling(Net):
+    """Repeats its first answer to an image, so that no search sees one fall, and lets gradients live."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        noise = torch.cat([half - half.mean((2, 3), keepdim=True) for half in x.detach().split(3, 3)], 3).flatten(1)
+        noises, said = (torch.cat(one) for one in zip(*ANSWERS)) if ANSWERS else (noise, found.detach())
+        apart, nearest = torch.cdist(noise, noises, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+        answer = torch.where(apart[:, None] < 1e-3, said[nearest], found.detach())
+        ANSWERS.append((noise, answer))
+        return answer + found - found.detach()
+
+
 class OfItsBatch(Net):
     """Answers by the first image of the batch."""
 

@@ -14,6 +14,7 @@ from audit.contract import check
 from audit.errors import TargetError, ThirdPartyFailed
 from audit.isolation import host
 from audit.isolation.host import InThisProcess
+from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.outcome import STANDING
 from audit.probes import examine_target, stateless
@@ -22,6 +23,7 @@ from audit.store import Store
 from audit.target import Blueprint
 
 THREAT = ThreatModel(goal="any wrong class", knowledge=Knowledge.WHITE_BOX, eps=0.25)
+WIDE = THREAT.model_copy(update={"eps": 0.45})
 
 
 class Remembered(Store):
@@ -126,6 +128,18 @@ def test_a_network_that_remembers_its_answers_gains_nothing_by_it(tmp_path, name
     assert not stateless(judged).passed
 
 
+def test_a_network_that_lets_no_search_see_an_image_fall_gains_nothing_by_it(tmp_path, named, samples):
+    """A search that keeps what misleads keeps nothing then: its last images are judged, not the unmoved ones."""
+    attack = Pgd(steps=3, step_size=0.1, random_start=False)
+    honest = measuring(tmp_path).attacked(named("Net"), samples, attack, THREAT, seed=0)
+    believed = measuring(tmp_path, "alone").attacked(named("Recalling", here=True), samples, attack, THREAT, seed=0)
+    judged = measuring(tmp_path).attacked(named("Recalling"), samples, attack, THREAT, seed=0)
+    assert believed.standing.mean() == 1.0
+    assert judged.standing.mean() == honest.standing.mean() < 0.5
+    assert stateless(honest).passed
+    assert not stateless(judged).passed
+
+
 def test_memory_that_processes_would_have_in_common_is_not(tmp_path, named, samples):
     honest = measuring(tmp_path).attacked(named("Net"), samples, Fgsm(), THREAT, seed=0)
     target = named("Telling")
@@ -176,6 +190,27 @@ def test_a_result_is_measured_again_after_the_defence_was_switched_off(tmp_path,
     (tmp_path / "off").touch()
     again = attacked()
     assert defended.standing.mean() == 1.0
+    assert not again.from_store
+    assert again.standing.mean() < 0.5
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_result_is_measured_again_where_only_the_final_images_tell_that_the_defence_is_off(
+    tmp_path, named, samples, draws
+):
+    """Images of black and white look the same to the network with its defence and without it."""
+    dice = torch.rand(samples.images.shape, generator=torch.Generator().manual_seed(0))
+    plain = Samples((samples.images > dice).float(), samples.labels)
+    attack = Pgd(steps=3, step_size=0.2)
+
+    def attacked():
+        return measuring(tmp_path).attacked(named("Switched", draws=draws), plain, attack, WIDE, seed=0)
+
+    defended = attacked()
+    assert attacked().from_store
+    (tmp_path / "off").touch()
+    again = attacked()
+    assert defended.standing.mean() > 0.9
     assert not again.from_store
     assert again.standing.mean() < 0.5
 
