@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audit import by_class
+from audit import by_class, evasion
 from audit.judge import judge
 from audit.metrics import proportion_interval
 from audit.outcome import Outcome, accuracy
@@ -209,7 +209,23 @@ def test_an_honest_network_on_uneven_classes_meets_what_floors_above_their_share
     assert {one["status"] for one in verdicts.values()} == {"MET"}
     assert {verdicts[name]["evidence"]["control"]["status"] for name in ("PERF-001", "PERF-002")} == {"NOT_MET"}
     page = (uneven_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
-    assert "worst class 0: 100.00 [75.29, 100.00], 13 of 13" in page
+    shown = "worst class 0: 100.00 [75.29, 100.00], 13 of 13"
+    assert page.count(shown) == 3, "beside every accuracy, clean or robust"
+    assert {one["evidence"]["tables"]["worst_class"]["n"] for one in verdicts.values()} == {13}
+    assert "class 0: 100.00 of 13" in page, "in the rows of the scenario table, too"
+
+
+def test_what_only_a_challenger_broke_counts_in_the_worst_class_too(toy_audit, monkeypatch):
+    def fell(laboratory, subject, samples, challenges):
+        return (subject.outcome.labels == 0) & (np.arange(len(subject.outcome)) < 10)
+
+    monkeypatch.setattr(evasion, "lost", fell)
+    toy_audit.audit("--only", "EVA-002")
+    verdict = toy_audit.verdicts()["EVA-002"]
+    lost = verdict["measurement"]["settings"]["broken_by_probes_only"]
+    worst = verdict["evidence"]["tables"]["worst_class"]
+    assert lost > 0
+    assert (worst["label"], worst["right"]) == (0, worst["n"] - lost)
 
 
 def test_the_constant_control_answers_the_commonest_class_of_the_judged_data(uneven_audit):

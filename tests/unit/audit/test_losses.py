@@ -82,6 +82,14 @@ def test_no_scale_of_the_last_layer_hides_a_gradient(make_target, scale):
     assert probes["gradients"].passed
 
 
+@pytest.mark.parametrize("scales", [(1e4, 1e10), (1e-6, 1e-3)], ids=["large", "small"])
+def test_its_gradient_is_that_of_a_fixed_spread(scales):
+    """Squared for a step of length one, gradients that grow and shrink with the logits overflow or underflow."""
+    images, labels = _few()
+    one, other = (slopes(scaled(scale), images, lambda logits: log_odds(logits, labels)) for scale in scales)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
 @pytest.mark.parametrize(
     ("scale", "exact"),
     [(10.0, True), (100.0, True), (1e3, True), (1e4, True), (1e4, False)],

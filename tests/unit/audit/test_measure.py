@@ -128,6 +128,18 @@ def test_a_stored_result_is_not_believed_when_only_the_logits_differ(laboratory,
     assert not later(laboratory).attacked(hotter, samples, Fgsm(), threat(0.1), seed=0).from_store
 
 
+def test_what_was_kept_is_computed_again_when_only_the_logits_differ(laboratory, make_target, samples):
+    """Detectors and inversions are kept so; the digest covers no file that decides how a network answers."""
+    hotter, computed = toy.Linear(toy.halves(), scale=1.01), []
+
+    def kept(network):
+        target = make_target(network, digest="sha256:same")
+        later(laboratory).kept({"what": "toy"}, __file__, target, samples, lambda: (computed.append(network) or {}, {}))
+        return len(computed)
+
+    assert [kept(toy.honest()), kept(toy.honest()), kept(hotter)] == [1, 1, 2]
+
+
 def test_bounds_that_float32_rounds_are_no_violation(make_target, samples):
     target = make_target(toy.honest())
     target.bounds = (0.2, 0.8)

@@ -124,6 +124,50 @@ def test_liar_is_inconclusive(toy_audit):
     assert "remove the softmax" in toy_audit.verdicts()["EVA-001"]["reason"]
 
 
+STATE = """
+import torch
+from tests.unit import toy
+
+class Stateful(type(toy.honest())):
+    def __init__(self):
+        super().__init__(toy.halves())
+        self.attacked = []
+        self.register_buffer("count", torch.zeros(1))
+
+    def note(self, x):
+        raise NotImplementedError
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and x.requires_grad:
+            self.note(x)
+        return super().forward(x) / (1000 if self.attacked else 1)
+
+class Remembering(Stateful):
+    def note(self, x):
+        self.attacked.append(len(x))
+
+class Writing(Stateful):
+    def note(self, x):
+        self.count += 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "probe"),
+    [("Remembering", "the same answers in a fresh process"), ("Writing", "untouched")],
+    ids=["in a list", "in a buffer"],
+)
+def test_network_that_notes_that_it_is_attacked_is_inconclusive(toy_audit, network, probe):
+    toy_audit.write("state.py", STATE)
+    toy_audit.policy["targets"]["stateful"] = {"factory": f"state.py:{network}"}
+    result = toy_audit.audit("--target", "stateful", "--only", "EVA-001")
+    assert result.ret == 10
+    verdict = toy_audit.verdicts()["EVA-001"]
+    assert verdict["status"] == "INCONCLUSIVE"
+    failed = {one["name"] for one in verdict["evidence"]["probes"] if not one["passed"]}
+    assert failed == {probe}, "nothing else would have given it away"
+
+
 def test_network_that_was_refused_once_stays_refused_for_the_run(toy_audit, monkeypatch):
     monkeypatch.setattr(plugin, "host", InThisProcess)  # where a network may leave a file behind
     toy_audit.policy["targets"]["moody"] = {"factory": "tests.unit.toy:moody"}

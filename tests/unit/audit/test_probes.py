@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from audit import challenge as challenges
 from audit.attacks import Fgsm, Noise, Pgd
 from audit.challenge import Challenger, Challenges, Subject, _beyond_one_step, _compare, _growth, challenge, lost
 from audit.measure import Laboratory
@@ -284,6 +285,15 @@ def test_only_what_falls_to_iterated_attacks_is_said_to_be_hardened_against_one_
     assert probe.passed is believed
     assert said in probe.detail
     assert ("hardened" in probe.detail) == ("hardened" in said)
+
+
+def test_the_challenger_of_one_step_knows_what_is_required(toy_audit, monkeypatch):
+    """Without the floor every gap would be said to leave less than is required."""
+    asked = []
+    beyond = challenges._beyond_one_step
+    monkeypatch.setattr(challenges, "_beyond_one_step", lambda *given: asked.append(given[2]) or beyond(*given))
+    assert toy_audit.audit("--only", "EVA-001").ret == 0
+    assert asked == [Bound.model_validate(toy_audit.requirement("EVA-001")["bound"])]
 
 
 def hides_some():

@@ -245,6 +245,17 @@ def test_markup_in_any_field_stays_text(folder):
     assert [value for name, value in page.attributes if name == "src" and not value.startswith("data:image/png")] == []
 
 
+def test_a_defence_is_shown_by_what_stands_under_everything_that_was_tried(folder):
+    shares = {"clean": 0.99, "worst": 0.44, "apparent": 0.48, "through": 0.62}
+    whole = report("plain")
+    (defence,) = (one for one in whole.exhibits if one.kind == "defence")
+    data = defence.data | {part: {"accuracy": share, "low": 0.1, "high": 1.0} for part, share in shares.items()}
+    shown = whole.model_copy(update={"exhibits": (defence.model_copy(update={"data": data}),)})
+    page = as_html.render(shown, folder)
+    found = re.findall(r'data-label="(Clean|Robust|Transferred|Through)" class="num">([\d.]+)', page)
+    assert found == [("Clean", "99.00"), ("Robust", "44.00"), ("Transferred", "48.00"), ("Through", "62.00")]
+
+
 def test_markup_in_the_register_adds_no_element_to_the_drawing(folder):
     drawn = [as_html.render(report(text), folder) for text in ("plain", MARKUP)]
     plain, marked = (Tags(page[page.index("<svg") : page.index("</svg>")]) for page in drawn)
