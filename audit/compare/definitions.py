@@ -9,8 +9,9 @@ from typing import Any
 from audit.compare.changes import differences, transition
 from audit.compare.ways import Way, way
 
-# lists of what is passed over, or may be: one more is looser; lists of what is asked: one fewer is
-PASSED_OVER = ("waive", "exceptions", "locks", "scanner.accept", "scanner.exclude")
+# lists of what is passed over, or may be, or of what a requirement vouches for in the register: one more is looser;
+# lists of what is asked: one fewer is
+PASSED_OVER = ("waive", "exceptions", "locks", "scanner.accept", "scanner.exclude", "stride")
 ASKED = ("triggers", "elements", "artifacts", "control.canaries")
 STRONGEST_ATTACK = "autoattack"
 

@@ -20,7 +20,8 @@ class Way(StrEnum):
     CHANGED = "CHANGED"
 
 
-# places with a number, by which way is looser: downwards or upwards
+# places with a number, by which way is looser: downwards or upwards; what triggers are compared with is not among them:
+# more of it raises the yardstick that is taken off, and less of it is less to compare with
 LOOSER = {
     "bound.at_least": -1,
     "bound.at_most": 1,
@@ -35,9 +36,6 @@ LOOSER = {
     "attack.queries": -1,
     "attack.targets": -1,
     "steps": -1,
-    "placebos": -1,
-    "perturbation_above": -1,
-    "reference_networks.count": -1,
     "most_lost": 1,
     "max_age_days": 1,
     "stale_days": 1,
@@ -61,7 +59,6 @@ WORDS = (
     "title",
     "why",
     "severity",
-    "stride",
     "references",
     "threat_model.goal",
     "threat_model.capability",

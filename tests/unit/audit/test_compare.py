@@ -283,6 +283,10 @@ def test_policies(compared, new, code, line):
         pytest.param("at_least.torch", "2.6", None, Way.LOOSENED, id="any version"),
         pytest.param("why", "so", "thus", Way.CHANGED, id="words"),
         pytest.param("seed", 1, 2, Way.CHANGED, id="no direction"),
+        pytest.param("perturbation_above", 0.01, 0.05, Way.LOOSENED, id="more is taken off"),
+        pytest.param("perturbation_above", 0.05, 0.01, Way.LOOSENED, id="less is judged"),
+        pytest.param("placebos", 10, 100, Way.LOOSENED, id="a higher yardstick"),
+        pytest.param("reference_networks.count", 3, 30, Way.LOOSENED, id="a higher yardstick of references"),
         pytest.param("not.known.here", 1, 2, Way.LOOSENED, id="what is not known counts"),
     ],
 )
