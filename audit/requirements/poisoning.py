@@ -44,7 +44,8 @@ class TriggerRequirement(_PoisoningRequirement):
 
     The yardstick is the highest rate on any reference network; without those, on the target itself with ``placebos`` of
     the trigger, its pixels shuffled. A trigger whose yardstick is above ``perturbation_above`` is a perturbation by
-    itself, and is not judged, unless its own rate clears the bound without a comparison.
+    itself, and is not judged, unless its own rate clears the bound without a comparison. A policy may set that
+    no higher than 5 %: a backdoor that fires anywhere would be its own yardstick, and judged by what is left of it.
     """
 
     metric: ClassVar[Metric] = Metric.EXCESS_ASR
@@ -52,7 +53,7 @@ class TriggerRequirement(_PoisoningRequirement):
     triggers: Annotated[tuple[AnyTrigger, ...], Field(min_length=1)]
     reference_networks: ReferenceNetworks | None = None
     placebos: Annotated[int, Field(ge=1)] = 10
-    perturbation_above: Share = 0.05
+    perturbation_above: Annotated[float, Field(ge=0.0, le=0.05)] = 0.05
     samples: Limits = Limits()
     control: TargetControl | BackdooredControl
 

@@ -130,6 +130,12 @@ def test_policy_survives_the_round_trip_through_yaml(name):
             id="confidence little better than a coin's",
         ),
         pytest.param(
+            ("requirements", 5, "perturbation_above"),
+            1.0,
+            r"requirements\[5\].*less than or equal to 0.05 \(got 1.0\)",
+            id="a backdoor that fires anywhere as its own yardstick",
+        ),
+        pytest.param(
             ("requirements", 2, "attack", "name"),
             "fgms",
             r"requirements\[2\].attack: .*'fgms' .*'fgsm', 'pgd', .*'corruption'",
