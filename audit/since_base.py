@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ def policy_changes(root: Path, file: PolicyFile, waivers_file: str, waivers: tup
         and ``changed``, a line each; ``note``, why something was not compared, None where all of it was; and what of
         that every report begins with, as ``sentences``.
     """
-    root = root.resolve()
     try:
         base = find_base(root)
     except AuditError as error:
@@ -96,7 +96,7 @@ def _base(root: Path, head: str, branch: str, name: str) -> Base:
 
 
 def _of_policy(root: Path, base: Base, file: PolicyFile) -> Iterator[Named]:
-    old = read_policy(_inside(root, file.path), root, _reader(root, base))
+    old = read_policy(root / _inside(root, file.path), root, _reader(root, base))
     return of_policies(old.policy.model_dump(mode="json"), file.policy.model_dump(mode="json"))
 
 
@@ -107,16 +107,23 @@ def _of_waivers(root: Path, base: Base, name: str, waivers: tuple[Waiver, ...]) 
 
 
 def _inside(root: Path, path: Path) -> Path:
-    if not path.resolve().is_relative_to(root):
-        raise PolicyError(f"{path.name} lies outside the repository")
-    return path.resolve()
+    """Return a file's name relative to root. Links are not followed: where they lead to, a branch may have changed.
+
+    Raises:
+        PolicyError: it lies outside.
+    """
+    named = Path(normpath(path.absolute()))
+    for place in (Path(normpath(root.absolute())), root.resolve()):
+        if named.is_relative_to(place):
+            return named.relative_to(place)
+    raise PolicyError(f"{path.name} lies outside the repository")
 
 
 def _reader(root: Path, base: Base) -> Callable[[Path], bytes]:
     """Return a function that reads a file as it was at the base."""
 
     def read(path: Path) -> bytes:
-        content = repository.file_at(root, base.commit, _inside(root, path).relative_to(root).as_posix())
+        content = repository.file_at(root, base.commit, _inside(root, path).as_posix())
         if content is None:
             raise FileNotFoundError(errno.ENOENT, "none there, it is new or was renamed")
         return content

@@ -164,6 +164,31 @@ def test_requirement_that_is_dropped_is_told(branch):
     assert dropped == ids
 
 
+def test_link_to_an_easier_policy_that_was_there_is_held_against_the_file_that_it_replaces(repository):
+    repository.floor(0.5)
+    repository.write("policies/easy.yaml")
+    repository.floor(0.9)
+    repository.commit()
+    repository.git("checkout", "--quiet", "-b", "loose")
+    (repository.root / "policies/toy.yaml").unlink()
+    (repository.root / "policies/toy.yaml").symlink_to("easy.yaml")
+    repository.commit(policy=False)
+    assert repository.changes()["loosened"] == [LOWER]
+
+
+def test_link_among_waivers_is_held_against_the_file_that_it_replaces(repository):
+    waiver = {"id": "EVA-001", "reason": "a reason long enough", "owner": "someone", "expires": "2027-01-01"}
+    repository.write("policies/some.yaml", {"waivers": [waiver]})
+    repository.write(WAIVERS, {"waivers": []})
+    repository.commit()
+    repository.git("checkout", "--quiet", "-b", "loose")
+    (repository.root / WAIVERS).unlink()
+    (repository.root / WAIVERS).symlink_to("some.yaml")
+    assert repository.changes()["loosened"] == [
+        "EVA-001: waiver added: a reason long enough (someone, until 2027-01-01)"
+    ]
+
+
 def unknown(found, message):
     (sentence,) = found["sentences"]
     assert sentence.startswith("Whether the policy was loosened")
