@@ -92,6 +92,7 @@ def test_one_challenger_goes_unseen_with_at_most_one_and_a_half_points():
     assert in_nineteen_of_twenty(1) == pytest.approx(0.015, abs=0.0006)
     assert pytest.approx(0.0149, abs=0.0001) == 1 - 0.05 ** (1 / BELIEVED_FROM), "in closed form"
     assert "at most 1.5 points above" in PAGE
+    assert "**The interval does not include this.**" in PAGE
 
 
 def test_on_average_a_challenger_goes_unseen_with_a_fifth_of_a_point():

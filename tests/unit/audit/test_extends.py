@@ -87,5 +87,15 @@ def test_nothing_that_a_base_calls_its_requirements_reaches_the_terminal_raw(tmp
     assert "\x1b" not in sentence(found)
 
 
+def test_gate_of_a_whole_audit_says_what_its_policy_drops(toy_audit):
+    easy = toy_audit.requirement("PERF-001")
+    mine = {"extends": "policies/toy.yaml", "requirements": [{**easy, "samples": {"quick": 30, "full": 30}}]}
+    toy_audit.write("policies/mine.yaml", yaml.safe_dump(mine))
+    toy_audit.audit("--policy", "policies/mine.yaml")
+    dropped = [one["id"] for one in toy_audit.policy["requirements"] if one is not easy]
+    said = f"the policy drops {len(dropped)} requirements ({', '.join(dropped)}) and replaces PERF-001."
+    assert toy_audit.report()["gate"]["sentence"].endswith(f" Of policies/toy.yaml, which it extends, {said}")
+
+
 def test_policy_that_extends_none_has_no_extension():
     assert load_policy(ROOT / BASE, ROOT).extension is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -10,6 +12,7 @@ from audit.gate import Circumstances, decide
 from audit.metrics import proportion_interval
 from audit.records import Evidence, IfNotRun, Status, Verdict
 
+PAGE = " ".join((Path(__file__).parents[3] / "docs/what-the-gate-claims.md").read_text(encoding="utf-8").split())
 IMAGES, FLOOR = 500, 0.9
 # the fewest images that must be right for the worse end of an exact interval to clear the floor
 ENOUGH = next(right for right in range(IMAGES + 1) if proportion_interval(right, IMAGES, 0.95)[0] >= FLOOR)
@@ -86,6 +89,8 @@ def test_one_violated_requirement_opens_the_gate_at_most_as_often_as_its_own_int
     """However many others there are, and though all are decided by the same images: an intersection-union test."""
     error = float(binom.sf(ENOUGH - 1, IMAGES, FLOOR))
     assert error <= 0.025
+    assert "the chance that the gate opens is at most the error of that one requirement" in PAGE
+    assert "| exact (Clopper-Pearson), two-sided | once, all samples | at most 2.5 % |" in PAGE
     assert opened([FLOOR, *[0.999] * others]) <= error + 0.01
     assert opened([FLOOR - 0.01, FLOOR, *[0.999] * others]) <= error + 0.01
 
@@ -98,5 +103,6 @@ def test_the_chance_of_closing_on_a_sound_model_grows_with_the_number_of_require
         right = generator.binomial(IMAGES, truth, size=(4000, count))
         closed.append(float((right < ENOUGH).any(axis=1).mean()))
         assert closed[-1] <= count * missed + 0.02
+    assert "**The chances of closing on a sound model add up**" in PAGE
     assert closed == sorted(closed)
     assert closed[-1] > 2 * missed

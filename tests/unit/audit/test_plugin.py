@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -207,6 +208,14 @@ def test_waiver_of_a_requirement_that_is_met_must_go(toy_audit):
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*delete the waiver: EVA-001*"])
     assert toy_audit.verdicts()["EVA-001"]["status"] == "MET"
+
+
+def test_waiver_until_9999_is_a_usage_error_before_anything_runs(toy_audit):
+    toy_audit.waive("EVA-001", until=date(9999, 12, 31))
+    result = toy_audit.audit("--target", "fragile", "--only", "EVA-001", "PERF-001")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*policies/waivers.yaml: waivers[[]0].expires: a waiver lasts at most 366 days*"])
+    assert not (toy_audit.root / "reports").exists()
 
 
 def test_waiver_does_not_excuse_a_crash(toy_audit):
