@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -45,9 +46,9 @@ def read(stream, text):
 """
 
 
-def session_of(root, factory="net.py:Net", dataset="tests.unit.toy:data", **named):
+def session_of(root, factory="net.py:Net", dataset="tests.unit.toy:data", targets=None, **named):
     """Return as much of a session as decides what is scanned."""
-    targets = {"mine": TargetSpec(factory=factory)}
+    targets = targets or {"mine": TargetSpec(factory=factory)}
     policy = {"trainer": None, "trainer_digest": None, "server": None, "dataset_factory": dataset, "targets": targets}
     file = PolicyFile(SimpleNamespace(**{**policy, **named}), root / "policy.yaml", "0")
     return SimpleNamespace(root=root, file=file, target_name="mine", spec=targets.__getitem__, host=InThisProcess())
@@ -131,6 +132,18 @@ def test_module_behind_the_network_is_scanned(model, monkeypatch):
     assert "../elsewhere/layers_of_it.py" in beyond(model, factory="net.py:build")[0]
 
 
+def test_both_networks_behind_a_defence_are_scanned(model, monkeypatch):
+    monkeypatch.syspath_prepend(str(model.parent / "elsewhere"))
+    for name in ("first", "second"):
+        write(model.parent, f"elsewhere/layers_of_{name}.py", NET)
+        write(model, f"{name}.py", f"def build():\n    from layers_of_{name} import Net\n    return Net()\n")
+    targets = {name: TargetSpec(factory=f"{name}.py:build") for name in ("first", "second")}
+    both = TargetSpec(wraps="first", defence={"name": "ensemble", "other": "second"})
+    found, unread = beyond(model, targets={**targets, "mine": both})
+    assert found >= {"../elsewhere/layers_of_first.py", "../elsewhere/layers_of_second.py"}
+    assert unread == ()
+
+
 @pytest.mark.parametrize("role", ["dataset", "trainer", "trainer_digest"])
 def test_every_function_that_the_policy_names_is_scanned(model, role):
     write(model, "named.py", "def it():\n    pass\n")
@@ -158,6 +171,19 @@ def test_modules_that_a_server_is_started_from_are_scanned(model):
     assert "serve/__main__.py" in beyond(model, server=server)[0]
 
 
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_tracked_python_is_scanned_in_every_form(model, scanner):
+    """Git was once asked for ``*.py`` only."""
+    notebook = {"nbformat": 4, "cells": [{"cell_type": "code", "source": WEAK}]}
+    forms = {"tool": f"#!/usr/bin/env python3\n{WEAK}", "window.pyw": WEAK, "work.ipynb": json.dumps(notebook)}
+    for name, text in forms.items():
+        write(model, name, text)
+    commit(model)
+    given = verdict(model, scanner)
+    assert given.status is Status.NOT_MET
+    assert {one.path for one in given.evidence.findings} == {*forms}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("other.py", ""), ("work.ipynb", "{}"), ("window.pyw", ""), ("tool", "#!/usr/bin/env python3\n"), ("x.pyc", "")],
@@ -167,6 +193,15 @@ def test_untracked_python_is_a_doubt(model, name, text):
     given = verdict(model)
     assert given.status is Status.INCONCLUSIVE
     assert f"{name}: git does not track it" in given.reason
+
+
+def test_repository_inside_that_is_no_submodule_is_a_doubt(model):
+    write(model, "nested/other.py", WEAK)
+    git(model / "nested", "init", "--quiet")
+    commit(model / "nested")
+    given = verdict(model)
+    assert given.status is Status.INCONCLUSIVE
+    assert "nested/: git does not track it" in given.reason
 
 
 def test_untracked_files_of_other_kinds_and_ignored_ones_are_no_doubt(model):
