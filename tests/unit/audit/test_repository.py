@@ -54,9 +54,11 @@ def test_variable_does_not_show_git_another_index_or_tree(checkout, tmp_path, mo
 
 
 def test_variable_does_not_configure_git(checkout, monkeypatch, tmp_path):
-    for name, value in (("COUNT", "1"), ("KEY_0", "core.worktree"), ("VALUE_0", str(tmp_path))):
+    (tmp_path / "ignore").write_text("new.py\n", encoding="utf-8")
+    for name, value in (("COUNT", "1"), ("KEY_0", "core.excludesFile"), ("VALUE_0", str(tmp_path / "ignore"))):
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
-    assert working_tree(checkout).tracked == ["tracked.py"]
+    (checkout / "new.py").touch()
+    assert is_dirty(checkout) is True
 
 
 def test_fake_git_on_path_is_not_run(checkout, tmp_path, monkeypatch):

@@ -306,9 +306,17 @@ def test_version_is_what_the_tool_prints(folder, monkeypatch):
     fake_tool(folder, monkeypatch, "print('bandit 0.0.1')")
     with pytest.raises(ScannerFailed, match=r"bandit: the tool that ran says it is version '0\.0\.1'"):
         tools.printed_version("bandit")
+    clean = json.dumps({"metrics": {"clean.py": {}, "_totals": {"loc": 2}}, "results": [], "errors": []})
+    fake_tool(folder, monkeypatch, f"import sys\nprint('bandit 0.0.1' if '--version' in sys.argv else {clean!r})")
+    with pytest.raises(ScannerFailed, match=r"bandit: the tool that ran says it is version '0\.0\.1'"):
+        Bandit().scan(folder, ["clean.py"], ROOT)
     fake_tool(folder, monkeypatch, 'print(\'{"results": {}, "version": "0.0.1"}\')')
     with pytest.raises(ScannerFailed, match=r"detect-secrets: the tool that ran says it is version '0\.0\.1'"):
         DetectSecrets().scan(folder, ["clean.py"], ROOT)
+    answer = {"results": [], "errors": [], "paths": {"scanned": ["clean.py"]}, "version": "0.0.1"}
+    fake_tool(folder, monkeypatch, f"print({json.dumps(answer)!r})")
+    with pytest.raises(ScannerFailed, match=r"semgrep: the tool that ran says it is version '0\.0\.1'"):
+        SCANNERS["semgrep"].scan(folder, ["clean.py"], ROOT)
 
 
 def test_file_with_the_name_of_an_option_is_a_file(tmp_path):
