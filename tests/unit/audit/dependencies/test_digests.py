@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,23 @@ def test_change_that_keeps_size_and_time_is_seen(files, memory, tmp_path):
     touch_back(tmp_path / "b")
     again = digests(files, memory)
     assert (again.known, again.fresh) == (true(files), 1000)
+
+
+@pytest.mark.parametrize("part", ["st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"])
+def test_file_of_which_one_part_of_the_stamp_differs_is_read_again(files, memory, monkeypatch, part):
+    told = os.stat
+    parts = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+
+    def another(path, **options):
+        found = told(path, **options)
+        if path not in files:
+            return found
+        return SimpleNamespace(**{name: getattr(found, name) + (name == part) for name in parts})
+
+    digests(files, memory)
+    assert digests(files, memory).fresh == 0
+    monkeypatch.setattr(os, "stat", another)
+    assert digests(files, memory).fresh >= 3000
 
 
 def test_what_changed_just_now_is_not_remembered(files, memory, monkeypatch):

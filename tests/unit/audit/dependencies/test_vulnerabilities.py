@@ -262,6 +262,12 @@ def test_snapshot_has_as_many_records_and_packages_as_the_policy_asks_for(
     assert judged(session(make_snapshot()), **floors).status is status
 
 
+def test_policy_that_names_no_floor_asks_for_a_whole_dump():
+    named = requirement().model_dump(mode="json", exclude={"min_records", "min_packages"})
+    found = AdvisoriesRequirement.model_validate(named)
+    assert (found.min_records, found.min_packages) == (10_000, 5_000)
+
+
 def test_snapshot_other_than_the_pinned_one_is_not_believed(session, make_snapshot, clean_environment):
     folder = make_snapshot()
     digest = advisories.read(folder).head.sha256
