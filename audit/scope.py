@@ -7,6 +7,7 @@ scanner of Python would have to read and cannot, or does not, is named; it is a 
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from audit.session import AuditSession
 from audit.tools import site_folders
 
 STANDARD = (sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep)
+NOT_THERE = "code of the model is said to lie there, and does not"
 SHOWN = 5  # names in a sentence
 UNTRACKED = "git does not track it; add it, name it in a .gitignore, or exclude it in the policy"
 
@@ -66,22 +68,44 @@ def scope_of(scanner: CodeScanner, session: AuditSession) -> Scope:
 def _beyond_git(session: AuditSession, tracked: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
     """Return the files of the model and of what it and tracked files import; and what could not be found out."""
     files, notes = _files_of_the_model(session)
-    own = [path for one in files if not _standard(one) and (path := Path(one)).is_file()]
-    followed = imported([*own, *_served(session), *(session.root / name for name in tracked)], session.root, INSTALLED)
-    return {_relative(path, session.root) for path in followed}, notes
+    own = [Path(one) for one in files if not _standard(one)]
+    here = {*_named(session), *_served(session), *(session.root / name for name in tracked)}
+    followed = imported([*filter(Path.is_file, own), *here], session.root, INSTALLED)
+    gone = [f"{_relative(one, session.root)}: {NOT_THERE}" for one in own if not one.is_file()]
+    return {_relative(path, session.root) for path in followed}, (*notes, *gone)
 
 
 def _files_of_the_model(session: AuditSession) -> Sources:
     """Return the files of every function that the policy names, and of the networks that are asked."""
-    policy = session.file.policy
-    named = [policy.dataset_factory, policy.trainer, policy.trainer_digest]
-    named += [spec.factory for spec in policy.targets.values()]
     factories = {name: session.spec(name).factory for name in _networks(session)}
     return session.host.sources_of(
-        [one for one in named if one is not None],
+        _references(session),
         [Named(one or "", f"targets.{name}.factory") for name, one in factories.items()],
         session.root,
     )
+
+
+def _references(session: AuditSession) -> list[str]:
+    """Return the functions that the policy names."""
+    policy = session.file.policy
+    named = [policy.dataset_factory, policy.trainer, policy.trainer_digest]
+    named += [spec.factory for spec in policy.targets.values()]
+    return [one for one in named if one is not None]
+
+
+def _named(session: AuditSession) -> set[Path]:
+    """Return the files of the functions that the policy names where Python looks, whatever their modules say they are.
+
+    Those that are installed are left to their distributions' records.
+    """
+    found: set[Path] = set()
+    for module in (one.rpartition(":")[0] for one in _references(session)):
+        if module.endswith(".py"):
+            found |= {path for path in (session.root / module,) if path.is_file()}
+        else:
+            places = (module_files(Path(one).absolute(), module) for one in sys.path)
+            found |= {*next(filter(None, places), ())}
+    return {one for one in found if not str(one).startswith(INSTALLED)}
 
 
 def _networks(session: AuditSession) -> tuple[str, ...]:

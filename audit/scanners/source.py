@@ -21,7 +21,8 @@ PACKED = (".pyc", ".pyo", ".pyz", ".pyzw", ".egg", ".whl")  # Python that no sca
 _START = 512  # bytes of a file without a known suffix that are looked at
 _SHEBANG = re.compile(
     rb"#![^\n]*(python|pypy|\buv\b|\bpipx\b)"
-    rb"|#![^\n]*sh\b[^\n]*\n['\"][^\n]*exec[^\n]*python"  # a string to Python, a command to the shell
+    # what begins with a string to Python, and to the shell is a command that starts Python, there or further down
+    rb"|#![^\n]*sh\b[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\n)*['\"](?s:.*?)exec[^\n]*python"
 )
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 

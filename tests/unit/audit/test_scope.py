@@ -116,6 +116,23 @@ def test_factory_that_git_does_not_track_is_scanned(checkout, forgetful, monkeyp
     assert len(given.evidence.findings) >= 3
 
 
+@pytest.mark.parametrize("where", ["ignored", "outside"])
+def test_factory_that_says_it_is_another_file_is_scanned(checkout, forgetful, monkeypatch, where):
+    HIDDEN[where](checkout, f"import torch\n\n__file__ = torch.__file__\n{NET}{WEAK}")
+    monkeypatch.syspath_prepend(str(checkout.parent))
+    place, factory = place_of(where)
+    given = verdict(checkout, factory=factory)
+    assert given.status is Status.NOT_MET
+    assert {one.path for one in given.evidence.findings} == {place}
+
+
+def test_model_whose_code_is_not_where_it_says_is_a_doubt(model):
+    write(model, "net.py", f"__file__ = 'gone.py'\n{NET}")
+    given = verdict(model)
+    assert given.status is Status.INCONCLUSIVE
+    assert "gone.py: code of the model is said to lie there, and does not" in given.reason
+
+
 @pytest.mark.parametrize("where", ["untracked", "outside"])
 def test_honest_factory_that_git_does_not_track_is_no_doubt(checkout, forgetful, monkeypatch, where):
     HIDDEN[where](checkout, NET)
@@ -306,7 +323,10 @@ def test_honest_installed_network_is_clean_by_the_shipped_policy(model, factory)
         ("tool.sh", "#!/usr/bin/env -S uv run --script\n", True),
         ("tool", "#!/usr/bin/python3.11 -I\n", True),
         ("tool", "#!/bin/sh\n'''exec' \"/opt/python\" \"$0\" \"$@\"\n' '''\n", True),
+        ("tool", '#!/bin/sh\n""":"\nexec python3 "$0" "$@"\n"""\n', True),
+        ("tool", "#!/bin/sh\n# -*- mode: python -*-\n\n''':'\nexec /opt/python \"$0\"\n'''\n", True),
         ("tool", "#!/bin/sh\nexec python -m app\n", False),
+        ("tool", "#!/bin/sh\n# as python does\necho 'x'\nexec python -m app\n", False),
         ("tool", "text\n#!/usr/bin/env python\n", False),
     ],
 )
