@@ -275,9 +275,10 @@ def test_detect_secrets_never_asks_the_network_whether_a_secret_lives(tmp_path, 
 
 @pytest.mark.parametrize("name", SCANNERS)
 def test_fake_tool_on_path_is_not_run(folder, monkeypatch, name):
-    """Found on PATH, it would say that everything is clean."""
-    ran = folder / "ran"
-    program(folder / "bin" / name, f"open({str(ran)!r}, 'w')")
+    """Found on PATH, it would say what it likes; this one says what the true one does."""
+    ran, true = folder / "ran", tools.python_tool(name)
+    passing_on = f"os.execv({true[0]!r}, {true!r} + sys.argv[1:])"
+    program(folder / "bin" / name, f"import os, sys\nopen({str(ran)!r}, 'w').close()\n{passing_on}")
     program(folder / "bin/semgrep-core", f"open({str(ran)!r}, 'w')")
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     assert SCANNERS[name].scan(folder, ["planted.py"], ROOT).findings
