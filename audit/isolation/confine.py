@@ -36,6 +36,9 @@ _LOAD, _IS, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linu
 _ALLOW, _REFUSE, _ABSENT = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
 _OTHER_ABI = 0x40000000  # x32's bit
 _CLONE_THREAD = 0x10000
+_ABOUT_A_TERMINAL = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # asm/ioctls.h; and what is inherited
+_TYPES_AND_MARKS = (0x5412, 0x541C, 0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x40086604)
+_ABOUT_ITSELF = (0, 1, 2, 3, 4, 1030, 1033, 1034)  # F_DUPFD to F_SETFL, F_DUPFD_CLOEXEC, seals; linux/fcntl.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,9 @@ class _Calls:
     processes: tuple[int, ...]
     clone: int
     about_files: tuple[int, ...]  # owners, modes, times and attributes, which Landlock leaves alone
+    locks_and_watches: tuple[int, ...]  # of files, by which processes side by side could speak
+    fcntl: int
+    ioctl: int
 
 
 _CALLS = {
@@ -87,6 +93,9 @@ _CALLS = {
         processes=(57, 58, 59, 322),
         clone=56,
         about_files=(90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, 463, 466),
+        locks_and_watches=(73, 253, 294, 300),
+        fcntl=72,
+        ioctl=16,
     ),
     "aarch64": _Calls(
         architecture=0xC00000B7,
@@ -121,9 +130,12 @@ _CALLS = {
         processes=(221, 281),
         clone=220,
         about_files=(52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16, 463, 466),
+        locks_and_watches=(32, 26, 262),
+        fcntl=25,
+        ioctl=29,
     ),
 }
-_CLONE3 = 435
+_CLONE3, _FILE_SETATTR = 435, 469
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +230,7 @@ def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int
     """Yield the filter's instructions: (code, jump if true, jump if false, number)."""
     refused = [*calls.others]
     refused += [] if rights.network else calls.network
-    refused += [] if rights.writes else [*calls.about_files, *calls.sockets]
+    refused += [] if rights.writes else [*calls.about_files, _FILE_SETATTR, *calls.locks_and_watches, *calls.sockets]
     refused += [] if rights.processes else calls.processes
     yield _LOAD, 0, 0, 4  # the architecture
     yield _IS, 1, 0, calls.architecture
@@ -230,6 +242,13 @@ def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int
     for call, number in calls.own:
         yield from _unless(call, (_IS, 1, 0, number))
     yield from _unless(calls.prctl, (_IS, 0, 1, DIE_WITH_PARENT))
+    if rights.writes or rights.devices:  # a device has orders of its own
+        for order in _TYPES_AND_MARKS:
+            yield from _unless(calls.ioctl, (_IS, 0, 1, order), argument=1)
+    else:
+        yield from _but_for(calls.ioctl, _ABOUT_A_TERMINAL)
+    if not rights.writes:
+        yield from _but_for(calls.fcntl, _ABOUT_ITSELF)
     if not rights.processes:
         yield _IS, 0, 1, _CLONE3  # its flags lie in memory, which a filter cannot read; the C library then uses clone
         yield _RETURN, 0, 0, _ABSENT
@@ -237,13 +256,18 @@ def _program(calls: _Calls, rights: Rights) -> Iterator[tuple[int, int, int, int
     yield _RETURN, 0, 0, _ALLOW
 
 
-def _unless(call: int, test: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield what refuses a call unless a test of its first argument jumps; afterwards the call's number is loaded."""
-    yield _IS, 0, 4, call
-    yield _LOAD, 0, 0, 16  # the first argument
-    yield test
+def _unless(call: int, *tests: tuple[int, int, int, int], argument: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """Yield what refuses a call unless a test of an argument jumps; afterwards the call's number is loaded."""
+    yield _IS, 0, len(tests) + 3, call
+    yield _LOAD, 0, 0, 16 + 8 * argument
+    yield from tests
     yield _RETURN, 0, 0, _REFUSE
     yield _LOAD, 0, 0, 0
+
+
+def _but_for(call: int, orders: tuple[int, ...]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield what refuses a call unless its second argument is one of these orders."""
+    yield from _unless(call, *((_IS, len(orders) - at, 0, order) for at, order in enumerate(orders)), argument=1)
 
 
 def _filter(libc: ctypes.CDLL, program: list[tuple[int, int, int, int]]) -> None:

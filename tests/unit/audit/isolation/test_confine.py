@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -11,6 +12,7 @@ import platform
 import resource
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -54,6 +56,12 @@ def write(path, mode="w"):
         return "done"
 
 
+def order(path, give, *what):
+    with path.open("rb") as file:
+        give(file, *what)
+    return "done"
+
+
 def fork():
     child = os.fork()
     if not child:
@@ -79,6 +87,10 @@ ATTEMPTS = {
     "a link": (lambda folder: (folder / "new").symlink_to("there"), Rights(writes=True)),
     "a mode": (lambda folder: (folder / "there").chmod(0o600), Rights(writes=True)),
     "a time": (lambda folder: os.utime(folder / "there"), Rights(writes=True)),
+    "a hint": (lambda folder: order(folder / "there", fcntl.fcntl, 1036, struct.pack("Q", 4)), Rights(writes=True)),
+    "a lock": (lambda folder: order(folder / "there", fcntl.lockf, fcntl.LOCK_SH, 0), Rights(writes=True)),
+    "a lock of all": (lambda folder: order(folder / "there", fcntl.flock, fcntl.LOCK_SH), Rights(writes=True)),
+    "a lease": (lambda folder: order(folder / "there", fcntl.fcntl, 1024, 0), Rights(writes=True)),
     "a socket": (lambda folder: socket.socket().close(), Rights(network=True)),
     "a local socket": (lambda folder: socket.socket(socket.AF_UNIX).close(), Rights(network=True)),
     "a pair of sockets": (lambda folder: [one.close() for one in socket.socketpair()] and None, Rights(writes=True)),
@@ -107,6 +119,22 @@ KEPT = {
 @pytest.mark.parametrize("name", KEPT)
 def test_what_a_network_needs_it_keeps(name):
     assert after(Rights(processes=False), KEPT[name]) is True
+
+
+ORDERS = {
+    "attributes": (0x40086602, struct.pack("L", 0x40)),
+    "other attributes": (0x401C5820, struct.pack("I24x", 0x80)),
+    "a version": (0x40087602, struct.pack("L", 77)),
+    "a letter typed": (0x5412, b"x"),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("rights", [Rights(), Rights(writes=True), Rights(devices=True)], ids=["", "writes", "devices"])
+def test_no_order_marks_a_file_or_types_at_a_terminal(tmp_path, name, rights):
+    """A number that a network leaves with a file that it may read is a message to the process that judges."""
+    (tmp_path / "there").write_text("there")
+    assert after(rights, lambda: order(tmp_path / "there", fcntl.ioctl, *ORDERS[name])) == "PermissionError"
 
 
 TO_OTHERS = {
@@ -139,11 +167,23 @@ CALLS = {
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls are those of x86_64")
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_that_reach_others_are_refused(name):
-    def call():
-        libc = ctypes.CDLL(None, use_errno=True)
-        return [CALLS[name](libc), ctypes.get_errno()]
+    assert after(Rights(writes=True), lambda: said(CALLS[name])) == [-1, errno.EACCES]
 
-    assert after(Rights(writes=True), call) == [-1, errno.EACCES]
+
+def said(call):
+    """Return what a call of the system returns, and its error."""
+    return [call(ctypes.CDLL(None, use_errno=True)), ctypes.get_errno()]
+
+
+MARKS = {
+    "a watch": lambda libc: libc.inotify_init(),
+    "attributes by name": lambda libc: libc.syscall(469, -100, b"/nowhere", struct.pack("Q16x", 0x80), 24, 0),
+}
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_calls_that_mark_or_watch_files_are_refused(name):
+    assert after(Rights(), lambda: said(MARKS[name])) == [-1, errno.EACCES]
 
 
 def test_memory_has_an_end():
