@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -142,7 +143,9 @@ class Processes:
         def build() -> tuple[str, Caller]:
             caller = self._door.open(SECONDS, f"target {blueprint.name}", (TargetError,))
             cores = {"cores": sorted(os.sched_getaffinity(0))}  # where one process of two waits, they share the caches
-            built = caller.ask(line | cores, *(one.descriptor for one in weights.values())).get("digest")
+            with ExitStack() as files:
+                opened = [files.enter_context(one.opened()) for one in weights.values()]
+                built = caller.ask(line | cores, *opened).get("digest")
             return f"sha256:{hashlib.sha256(f'{seen} {built!r}'.encode()).hexdigest()}", caller
 
         return HostedTarget(blueprint, build, device)

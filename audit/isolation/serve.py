@@ -106,6 +106,7 @@ def _fork_for_each(door: Wire, work: Callable[[Wire], None]) -> None:
 
 def _begin(wire: Wire) -> None:
     """Load what the first line asks for; then answer, or be what others are forked from."""
+    _hold_nothing_but(wire)  # flags of a file are those of all who inherited it
     line, files = wire.receive(files=MOST_FILES)
     said, work = _guarded(LOADS[line["kind"]], line, files)
     wire.send(said)

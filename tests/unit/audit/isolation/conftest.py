@@ -10,6 +10,7 @@ from audit.target import Blueprint
 
 NETWORK = '''
 """Networks of two classes by which half of the image is brighter."""
+import fcntl
 import mmap
 import os
 import socket
@@ -205,6 +206,27 @@ class Marking(Net):
     def forward(self, x):
         os.utime(__file__, (1, 1))
         return super().forward(x)
+
+
+class Flagging(Net):
+    """Takes offence at a word on an open file, and leaves one on each for whoever is built next."""
+
+    def __init__(self):
+        super().__init__()
+        files = [one for one in map(int, os.listdir("/proc/self/fd")) if os.path.lexists(f"/proc/self/fd/{one}")]
+        for one in files:
+            if fcntl.fcntl(one, fcntl.F_GETFL) & os.O_APPEND or self.place(one, 0, os.SEEK_CUR):
+                raise ValueError(f"somebody was here: {os.readlink(f'/proc/self/fd/{one}')}")
+        for one in files:
+            fcntl.fcntl(one, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL) | os.O_APPEND)
+            self.place(one, 7, os.SEEK_SET)
+
+    @staticmethod
+    def place(file, *to):
+        try:
+            return os.lseek(file, *to)
+        except OSError:  # one without places
+            return 0
 
 
 class Calling(Net):

@@ -8,7 +8,9 @@ import signal
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from audit.artifacts.weights import file_sha256
 from audit.attacks import ApgdCe, DeepFool, Fgsm, Noise, Pgd, Square
 from audit.contract import check
 from audit.errors import TargetError, ThirdPartyFailed
@@ -271,6 +273,15 @@ def test_the_process_that_was_attacked_has_ended_when_the_next_one_answers(named
     target.restart()
     with pytest.raises(OSError, match=r"Bad file descriptor|No such process"):
         signal.pidfd_send_signal(process, 0)
+
+
+def test_no_flag_and_no_place_of_an_open_file_outlives_a_process(tmp_path, named, samples):
+    """Both belong to whoever has the file from whom; weights and the null device once were the same for all."""
+    save_file({"weight": torch.ones(1)}, tmp_path / "w.safetensors")
+    weights = {"weights": tmp_path / "w.safetensors", "sha256": file_sha256(tmp_path / "w.safetensors")}
+    target = named("Flagging", **weights)
+    target.restart()
+    assert torch.equal(target.predict(samples.images), samples.labels)
 
 
 def test_a_network_that_does_not_answer_is_not_waited_for(named, samples, monkeypatch):
