@@ -133,6 +133,14 @@ class Leaving(Net):
         os._exit(0)
 
 
+class Staying(Net):
+    """Does not end when nobody asks any more."""
+
+    def __init__(self):
+        super().__init__()
+        os._exit = lambda code: time.sleep(600)
+
+
 class Raising(Net):
     def forward(self, x):
         raise OSError("the disc is full")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import select
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from audit.contract import check
 from audit.errors import TargetError, ThirdPartyFailed
 from audit.isolation import host
 from audit.isolation.host import InThisProcess
+from audit.isolation.hosted import HostedTarget
 from audit.loading import Samples
 from audit.measure import Laboratory
 from audit.outcome import STANDING
@@ -266,13 +267,24 @@ def test_what_a_network_may_do_it_can(named, samples):
     check(named("Threaded"), samples)
 
 
-def test_the_process_that_was_attacked_has_ended_when_the_next_one_answers(named, samples):
-    target = named("Net")
+@pytest.mark.parametrize("ask", ["restart", "judge"])
+def test_the_process_that_was_attacked_has_ended_when_the_next_one_answers(named, samples, ask):
+    target, ended, build = named("Staying"), [], HostedTarget._another
     target.all_logits(samples.images)
-    process = target._asked.caller._end.peek()[2][1]
-    target.restart()
-    with pytest.raises(OSError, match=r"Bad file descriptor|No such process"):
-        signal.pidfd_send_signal(process, 0)
+    process = os.dup(target._asked.caller._end.peek()[2][1])
+
+    def another():
+        ended.append(bool(select.select([process], [], [], 0)[0]))
+        return build(target)
+
+    target._another = another
+    if ask == "restart":
+        target.restart()
+        target.all_logits(samples.images)
+    else:
+        target.fresh_logits(samples.images)
+    os.close(process)
+    assert ended == [True]
 
 
 def test_no_flag_and_no_place_of_an_open_file_outlives_a_process(tmp_path, named, samples):
