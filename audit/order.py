@@ -5,13 +5,15 @@ is held out of every figure: with an order that everybody knows, easy images cou
 
 Data that the policy pins sample for sample come in an order derived from the pins: they were reviewed, and every audit
 of them looks at the same images. For all other data an order is drawn from the system when they are first seen, and
-kept in the cache under their digest, so that stored results go on being found. Other data, be it one pixel or another
+kept in the cache under their digest, so that stored results go on being found; with a tag by the secret that vouches
+for those, since whoever restores a cache would choose the order otherwise. Other data, be it one pixel or another
 order of the same images, have another digest, and an order that is drawn anew. ``--order-seed`` repeats a recorded one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Iterable
@@ -50,12 +52,15 @@ class Order(Record):
 
 
 class _Kept(Record):
-    """What the cache keeps of an order."""
+    """What the cache keeps of an order, and a tag of it, as stored results have one."""
 
     seed: Annotated[int, Field(ge=0, lt=2 ** (8 * SEED_BYTES))]
+    tag: str
 
 
-def order_of(requirements: Iterable[Requirement], audit: Samples, cache: Path, given: int | None) -> Order:
+def order_of(
+    requirements: Iterable[Requirement], audit: Samples, cache: Path, given: int | None, secret: bytes
+) -> Order:
     """Return the order in which the audit split is looked at.
 
     Args:
@@ -63,6 +68,7 @@ def order_of(requirements: Iterable[Requirement], audit: Samples, cache: Path, g
         audit: the audit split, all of it.
         cache: the folder in which a drawn order is kept.
         given: the seed that was asked for, if one was.
+        secret: lies outside the cache, and vouches for an order that was kept there.
     """
     if given is not None:
         return Order(seed=given, origin=Origin.GIVEN)
@@ -70,7 +76,7 @@ def order_of(requirements: Iterable[Requirement], audit: Samples, cache: Path, g
     for one in requirements:
         if isinstance(one, IntegrityRequirement) and one.audit == digest:
             return Order(seed=_derived(one), origin=Origin.PINNED)
-    return _drawn_once(cache / "orders" / f"{digest}.json")
+    return _drawn_once(cache / "orders" / f"{digest}.json", secret)
 
 
 def _derived(pins: IntegrityRequirement) -> int:
@@ -78,12 +84,19 @@ def _derived(pins: IntegrityRequirement) -> int:
     return int.from_bytes(hashlib.sha256(f"order of the audit split {text}".encode()).digest()[:SEED_BYTES], "big")
 
 
-def _drawn_once(path: Path) -> Order:
-    """Return the order that is kept in a file; without one, or where it is damaged, draw it."""
+def _drawn_once(path: Path, secret: bytes) -> Order:
+    """Return the order that is kept in a file; without one, or where it is damaged or was put there, draw it."""
+
+    def tag(seed: int) -> str:
+        return hmac.digest(secret, f"order {path.stem} {seed}".encode(), "sha256").hex()
+
     with only_one(path.with_suffix(".lock")):
         try:
             kept = _Kept.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
-            kept = _Kept(seed=secrets.randbits(8 * SEED_BYTES))
+            kept = None
+        if kept is None or not hmac.compare_digest(kept.tag.encode(), tag(kept.seed).encode()):
+            seed = secrets.randbits(8 * SEED_BYTES)
+            kept = _Kept(seed=seed, tag=tag(seed))
             write_atomically(path, f"{kept.model_dump_json()}\n".encode())
     return Order(seed=kept.seed, origin=Origin.DRAWN)

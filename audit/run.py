@@ -81,9 +81,10 @@ class AuditRun:
         self._check_registers()
         self.collector = Collector([one.id for one in self.requirements], self.waivers)
         cache = cache_folder(root)
-        order = order_of(policy.requirements, self.choice.dataset.audit, cache, settings.order_seed)
+        secret = machine_secret(cache)
+        order = order_of(policy.requirements, self.choice.dataset.audit, cache, settings.order_seed, secret)
         dataset = self.choice.dataset.held_out(order.seed) if policy.fits_networks else self.choice.dataset
-        self.store = Store(cache / "results", machine_secret(cache))
+        self.store = Store(cache / "results", secret)
         target = settings.target or policy.target
         kind = f"{self.choice.name}, {target}, {settings.profile}, {self.device}"
         self.durations = Durations(cache / "durations.json", kind)
