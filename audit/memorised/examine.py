@@ -105,7 +105,7 @@ def _changes(target: TorchTarget, session: AuditSession) -> tuple[bool, str]:
 
 def _training(target: TorchTarget, session: AuditSession, training: Samples) -> tuple[bool, str]:
     few = _judged_first(session, MOST_COMPARED, ASKED)
-    others = training.subset(len(few))
+    others = training.subset(len(few), session.order.seed)
 
     def lost(one: TorchTarget) -> _Loss:
         judged = _right(session.laboratory.clean_logits(one, few), few)
@@ -123,7 +123,7 @@ def _judged_first(session: AuditSession, pixels: int, count: int | None) -> Samp
     """Return audit images in the order in which they are judged, at most so many, and so many pixels together."""
     audit = session.dataset.audit
     most = max(1, pixels // audit.images[0].numel())
-    return audit.subset(most if count is None else min(most, count))
+    return audit.subset(most if count is None else min(most, count), session.order.seed)
 
 
 def _beyond_honest(

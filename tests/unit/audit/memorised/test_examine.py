@@ -12,10 +12,11 @@ from torch import nn
 
 from audit.artifacts.weights import load_weights
 from audit.builtin import fit_undefended
-from audit.loading import Dataset, Samples, load_dataset
+from audit.loading import SUBSET_SEED, Dataset, Samples, load_dataset
 from audit.local import LocalTarget, wrap_network
 from audit.memorised import examine
 from audit.memorised.examine import CHANGES, COPIES, TRAINING, memorised
+from audit.order import Order, Origin
 from tests.unit.audit.memorised.conftest import HONEST, released
 from tests.unit.audit.memorised.stores import Nearest, orthogonal
 from tests.unit.audit.test_own_model import FOREIGN, MNIST, ClaimedRobust, pgd_trained
@@ -33,6 +34,7 @@ class Session:
 
     def __init__(self, dataset, laboratory):
         self.dataset, self.laboratory, self.memorised, self.fitted = dataset, laboratory, {}, 0
+        self.order = Order(seed=SUBSET_SEED, origin=Origin.GIVEN)
 
     def control_target(self, control):
         self.fitted += 1
@@ -128,6 +130,28 @@ def test_what_an_honest_network_loses_must_be_known(digits, laboratory):
     assert [probe.name for probe in probes] == [COPIES, CHANGES]
     assert "what an honest network loses is not known: builtin control undefended" in probes[1].detail
     assert not probes[1].passed
+
+
+class Watching(nn.Module):
+    """Keeps what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def forward(self, x):
+        self.shown += [one.numpy().tobytes() for one in x]
+        return x.flatten(1)[:, :10]
+
+
+def test_nobody_knows_beforehand_which_images_are_asked_about(session, digits, monkeypatch):
+    """In a public order, a network could answer differently about the first 500 only."""
+    monkeypatch.setattr(examine, "ASKED", 100)
+    session.order, network = Order(seed=5, origin=Origin.GIVEN), Watching()
+    memorised(as_target(network), session)
+    for split in (digits.audit, digits.training):
+        few = split.subset(100, session.order.seed)
+        assert {one.numpy().tobytes() for one in few.images} <= set(network.shown)
 
 
 def test_a_target_is_looked_at_once_a_run(session, honest, monkeypatch):
