@@ -18,8 +18,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
+from audit.folder import forget_latest
 from audit.gate import ExitCode
 from audit.process import Running, attached
 from audit.records import Report
@@ -42,6 +44,12 @@ def supervise(options: Sequence[str]) -> int:
     wrong = wrong_suite(Path.cwd())
     if wrong is not None:
         sys.stderr.write(f"{wrong}\n")
+        return ExitCode.USAGE
+    try:
+        for named in _report_folders(options):
+            forget_latest(Path.cwd() / named)  # here, for the child may end before it comes to it
+    except OSError as error:
+        sys.stderr.write(f"latest: expected that it can be taken away before an audit begins ({error})\n")
         return ExitCode.USAGE
     run, began = secrets.token_hex(16), time.time()
     code, answer = _run_child(run, options)
@@ -74,6 +82,15 @@ def _tests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the test files of a folder by name, those of folders in it apart."""
     files = {path for pattern in TESTS for path in folder.glob(pattern)}
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _report_folders(options: Sequence[str]) -> list[str]:
+    """Return where an audit is to make reports, if one is asked for; the parser of the options is the child's."""
+    if ASK_FOR_NO_AUDIT & set(options):
+        return []
+    named = [after for one, after in pairwise(options) if one == "--report-dir"]
+    named += [one.partition("=")[2] for one in options if one.startswith("--report-dir=")]
+    return named or ["reports"]
 
 
 def _run_child(run: str, options: Sequence[str]) -> tuple[int, str | None]:

@@ -8,10 +8,13 @@ import shutil
 import signal
 import sys
 import time
+from configparser import ConfigParser
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from audit import folder
 from audit import supervise as supervision
 from audit.process import running
 from audit.records import Gate, Report
@@ -98,6 +101,25 @@ def test_what_asks_for_no_audit_is_no_success(suite, monkeypatch, capfd, option)
     ends(monkeypatch, "sys.exit(0)")
     assert supervise([option]) == 4
     assert "no audit was run" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--report-dir", "elsewhere"], ["--report-dir=elsewhere"], ["--help"]])
+def test_an_audit_killed_before_it_began_leaves_no_older_report_as_the_latest(suite, monkeypatch, options):
+    """While it imports torch, or when it cannot."""
+    reports = suite / ("elsewhere" if "elsewhere" in " ".join(options) else "reports")
+    folder.finish(folder.begin(reports, datetime(2026, 1, 2, tzinfo=UTC), None))
+    ends(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)")
+    supervise(options)
+    assert (reports / "latest").is_symlink() == (options == ["--help"])
+
+
+def test_ci_believes_the_exit_code_of_a_supervised_run():
+    commands = ConfigParser()
+    commands.read_string((ROOT / "tox.ini").read_text(encoding="utf-8"))
+    assert commands.get("testenv:audit", "commands", raw=True).startswith("python -m audit run ")
+    assert "tox -e audit " in (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "Use it wherever an exit code decides, as CI does." in readme
 
 
 def test_a_folder_with_tests_of_its_own_is_a_usage_error(tmp_path, monkeypatch, capfd):
