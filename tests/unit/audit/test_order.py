@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from audit.loading import Samples, content_digest
-from audit.order import Origin, order_of
+from audit.loading import SUBSET_SEED, Samples, content_digest
+from audit.order import Order, Origin, order_of
+from audit.poisoning import unknown
 from audit.requirements import IntegrityRequirement
 from tests.unit.audit.conftest import requirement
 
@@ -120,6 +122,18 @@ def test_the_report_says_which_order_and_how_to_repeat_it(toy_audit):
     assert toy_audit.report()["policy"]["order"] == {"seed": seed, "origin": Origin.GIVEN}
 
 
+def test_which_images_are_held_out_of_judgement_hangs_on_the_order_of_the_run(toy_audit):
+    """Whoever made the data could put hard images where the fixed seed of old found those that nobody judges."""
+    toy_audit.requirement("EVA-001")["control"] = {"builtin": "undefended", "samples": 100}
+    judged = []
+    for seed in ("1", "2"):
+        assert toy_audit.audit("--only", "PERF-001", "--order-seed", seed).ret == 0
+        with np.load(toy_audit.root / "reports/latest/evidence/PERF-001.npz") as evidence:
+            judged.append(set(evidence["index"].tolist()))
+    assert [len(one) for one in judged] == [320, 320]
+    assert judged[0] != judged[1]
+
+
 def test_every_limit_looks_at_the_images_in_the_order_of_the_run(samples):
     from audit.session import AuditSession
 
@@ -133,3 +147,11 @@ def test_every_limit_looks_at_the_images_in_the_order_of_the_run(samples):
     few, more = (AuditSession.samples(seen, count) for count in (30, 100))
     assert more.index[:30].tolist() == few.index.tolist() == samples.subset(30, 5).index.tolist()
     assert few.index.tolist() != samples.subset(30).index.tolist()
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_triggers_are_inverted_on_images_of_the_order_of_the_run_unless_references_are_pinned(samples, origin):
+    session = SimpleNamespace(copies=SimpleNamespace(judged=samples), order=Order(seed=5, origin=origin))
+    found = unknown.images(session).index.tolist()
+    public = origin is Origin.PINNED
+    assert found == samples.subset(unknown.FITTED_AND_COUNTED, SUBSET_SEED if public else 5).index.tolist()

@@ -545,6 +545,14 @@ def test_second_audit_takes_its_results_from_the_store(toy_audit):
     assert first == second
 
 
+def test_an_audit_believes_no_result_of_another_machines_cache(toy_audit, monkeypatch):
+    toy_audit.audit("--only", "EVA-001")
+    monkeypatch.setenv("XDG_STATE_HOME", str(toy_audit.root / ".state-of-another"))
+    toy_audit.audit("--only", "EVA-001")
+    assert not toy_audit.verdicts()["EVA-001"]["measurement"]["from_store"]
+    assert any("damaged, or written elsewhere" in note for note in toy_audit.report()["notes"])
+
+
 def test_unit_tests_and_audit_are_separate_runs(toy_audit):
     (toy_audit.root / "tests/unit").mkdir()
     toy_audit.write("tests/unit/test_own.py", "def test_own():\n    pass\n")

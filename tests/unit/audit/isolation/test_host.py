@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import sys
 import time
 from pathlib import Path
@@ -12,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from audit.artifacts.weights import file_sha256
-from audit.errors import DataError, DataMissing, IntegrityError, PolicyError, TargetError
+from audit.errors import DataError, DataMissing, IntegrityError, PolicyError, TargetError, ThirdPartyFailed
+from audit.isolation import host, source
 from audit.isolation.code import Named
+from audit.isolation.confine import CPU_SECONDS, memory
 from audit.isolation.host import Processes
 from audit.loading import Samples
 from audit.process import run
@@ -23,7 +27,9 @@ ROOT = Path(__file__).parents[4]
 DATA = '''
 """A dataset and a trainer that tell what they could do."""
 import hashlib
+import resource
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -70,6 +76,8 @@ def data(offline):
 
 def train(recipe, data, *, device, retrain, seed=None, examples=None):
     print(f"training {recipe}")
+    if recipe == "endless":
+        time.sleep(600)
     if recipe == "broken":
         raise OSError("the disc is full")
     path = HERE / "made.safetensors"
@@ -94,6 +102,18 @@ def damaged(offline):
 def leaving(offline):
     import os
     os._exit(0)
+
+
+def hanging(offline):
+    time.sleep(600)
+
+
+def limits():
+    raise ValueError([resource.getrlimit(one)[0] for one in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)])
+
+
+def limited(offline):
+    limits()
 
 
 def daemon(offline):
@@ -214,6 +234,41 @@ def test_a_factory_has_neither_network_nor_files_to_write(processes, folder, fac
     with pytest.raises(TargetError, match=message):
         processes.target(blueprint(folder, factory), torch.device("cpu"))
     assert not (folder / "written").exists()
+
+
+@pytest.mark.parametrize("factory", ["writing", "calling"])
+def test_code_that_is_looked_into_has_neither_network_nor_files_to_write(processes, folder, factory):
+    found = processes.sources_of([], [Named(f"mine.py:{factory}", "targets.x.factory")], folder)
+    assert found.notes == ("target x: its network could not be built (PermissionError), so its code is unknown",)
+    assert not (folder / "written").exists()
+
+
+def limits(memory, seconds):
+    """Return a pattern of what a process says that was given so much, from limits that may be lower here."""
+
+    def lower(kind, most):
+        soft, hard = resource.getrlimit(kind)
+        return soft if most is None else most if hard == resource.RLIM_INFINITY else min(most, hard)
+
+    return re.escape(str([lower(resource.RLIMIT_DATA, memory), lower(resource.RLIMIT_CPU, seconds)]))
+
+
+def test_memory_and_processor_time_have_an_end(processes, folder):
+    with pytest.raises(TargetError, match=limits(memory() // 2, CPU_SECONDS)):
+        processes.target(blueprint(folder, "limits"), torch.device("cpu"))
+    with pytest.raises(DataError, match=limits(memory(), None)):
+        processes.dataset("mine.py:limited", folder, offline=True)
+
+
+def test_neither_a_data_factory_nor_a_trainer_is_waited_for_without_end(processes, folder, monkeypatch):
+    with monkeypatch.context() as short:
+        short.setattr(host, "DATA_SECONDS", 1.0)
+        with pytest.raises(DataError, match="did not answer in time"):
+            processes.dataset("mine.py:hanging", folder, offline=True)
+    data = processes.dataset("mine.py:data", folder, offline=True)
+    monkeypatch.setattr(source, "TRAINING_SECONDS", 1.0)
+    with pytest.raises(ThirdPartyFailed, match="did not answer in time"):
+        data.source.train("mine.py:train", "endless", device="cpu", retrain=False)
 
 
 def test_weights_are_verified_where_the_network_is_built(processes, folder):

@@ -18,12 +18,12 @@ from audit.isolation import host
 from audit.isolation.host import InThisProcess
 from audit.isolation.hosted import HostedTarget
 from audit.loading import Samples
-from audit.measure import Laboratory
+from audit.measure import BLOCK, ONE_STEP_BLOCK, Laboratory
 from audit.outcome import STANDING
 from audit.probes import examine_target, stateless
 from audit.records import Knowledge, ThreatModel
 from audit.store import Store
-from audit.target import Blueprint
+from audit.target import PREDICT_BATCH, Blueprint
 
 THREAT = ThreatModel(goal="any wrong class", knowledge=Knowledge.WHITE_BOX, eps=0.25)
 WIDE = THREAT.model_copy(update={"eps": 0.45})
@@ -216,6 +216,22 @@ def test_a_result_is_measured_again_where_only_the_final_images_tell_that_the_de
     assert defended.standing.mean() > 0.9
     assert not again.from_store
     assert again.standing.mean() < 0.5
+
+
+def test_who_judges_is_shown_the_images_in_another_order_and_by_another_number(named, samples, monkeypatch):
+    """A network that knows by place, or by how many come at once, which images it is shown knows others then."""
+    shown, question = [], HostedTarget.question
+
+    def watched(self, x, **how):
+        shown.append(x.clone())
+        return question(self, x, **how)
+
+    monkeypatch.setattr(HostedTarget, "question", watched)
+    named("Net").fresh_logits(samples.images)
+    together = torch.cat(shown)
+    assert {len(one) for one in shown[:-1]}.isdisjoint({BLOCK, ONE_STEP_BLOCK, PREDICT_BATCH})
+    assert (together == samples.images).flatten(1).all(1).float().mean() < 0.05
+    assert {one.numpy().tobytes() for one in together} == {one.numpy().tobytes() for one in samples.images}
 
 
 def test_a_stored_result_counts_as_a_fresh_process_has_it(tmp_path, named, samples):
