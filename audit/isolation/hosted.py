@@ -6,6 +6,7 @@ What such a process answers has the shape that was asked for, or is refused.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from audit.isolation.caller import Caller
 from audit.isolation.wire import Shared
 from audit.target import PREDICT_BATCH, Blueprint, TorchTarget
 
-OTHER_BATCH, ORDER_SEED = 64, 40_000  # not those of an attack
+OTHER_BATCH = 64  # not that of an attack
 ALIGNED = 64  # bytes
 
 
@@ -105,7 +106,8 @@ class HostedTarget(TorchTarget):
             return torch.zeros(0, self.classes), 0.0
         order, size = torch.arange(len(x)), PREDICT_BATCH
         if self.draws == 1:
-            order, size = torch.randperm(len(x), generator=torch.Generator().manual_seed(ORDER_SEED)), OTHER_BATCH
+            chance = torch.Generator().manual_seed(secrets.randbits(63))  # a network that counts knows no image by it
+            order, size = torch.randperm(len(x), generator=chance), OTHER_BATCH
         self.restart()
         before, self._asked = self._asked, None  # one with a GPU lasts
         try:

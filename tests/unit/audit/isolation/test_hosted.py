@@ -227,9 +227,13 @@ def test_who_judges_is_shown_the_images_in_another_order_and_by_another_number(n
         return question(self, x, **how)
 
     monkeypatch.setattr(HostedTarget, "question", watched)
-    named("Net").fresh_logits(samples.images)
+    target = named("Net")
+    target.fresh_logits(samples.images)
     together = torch.cat(shown)
     assert {len(one) for one in shown[:-1]}.isdisjoint({BLOCK, ONE_STEP_BLOCK, PREDICT_BATCH})
+    shown.clear()
+    target.fresh_logits(samples.images)
+    assert not torch.equal(torch.cat(shown), together), "it cannot be known beforehand"
     assert (together == samples.images).flatten(1).all(1).float().mean() < 0.05
     assert {one.numpy().tobytes() for one in together} == {one.numpy().tobytes() for one in samples.images}
 
