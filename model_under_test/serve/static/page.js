@@ -1,68 +1,41 @@
-"use strict";
+// Sends the picture to /v1/predict, and says what came back. Nothing is stored; the token lives in its field only.
 
-// Draws, sends the picture to /predict, and says what came back. Nothing is stored; the token lives in its field only.
+import { clear, isEmpty, lay, paper } from "/static/drawing.js";
 
-const PEN = 22;
 const SURE = 0.7;
+const SIDE = 28;
 const LARGEST_SIDE = 560; // an uploaded photo is made smaller here, so that it stays within the limits of the server
 
-const paper = document.getElementById("paper");
+const result = document.getElementById("result");
 const answer = document.getElementById("answer");
 const bars = document.getElementById("bars");
 const details = document.getElementById("details");
+const view = document.getElementById("view");
+const seen = document.getElementById("seen");
 const ask = document.getElementById("ask");
 const file = document.getElementById("file");
-const pen = paper.getContext("2d");
-let last = null;
-let drawn = false;
+let asking = false;
 
-function clear() {
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, paper.width, paper.height);
-  pen.lineWidth = PEN;
-  pen.lineCap = pen.lineJoin = "round";
-  pen.strokeStyle = "#000";
-  drawn = false;
-  last = null;
-}
-
-function place(event) {
-  const box = paper.getBoundingClientRect();
-  return {
-    x: ((event.clientX - box.left) * paper.width) / box.width,
-    y: ((event.clientY - box.top) * paper.height) / box.height,
-  };
-}
-
-function stroke(to) {
-  pen.beginPath();
-  pen.moveTo(last.x, last.y);
-  // a line of no length leaves nothing behind (HTML standard, "trace a path"), and a tap should leave a dot
-  pen.lineTo(to.x + (to.x === last.x && to.y === last.y ? 0.01 : 0), to.y);
-  pen.stroke();
-  last = to;
-  drawn = true;
-}
-
-paper.addEventListener("pointerdown", (event) => {
-  if (!event.isPrimary || event.button !== 0) return;
-  event.preventDefault();
-  paper.setPointerCapture(event.pointerId);
-  last = place(event);
-  stroke(last);
-});
-paper.addEventListener("pointermove", (event) => {
-  if (last && event.isPrimary) stroke(place(event));
-});
-for (const name of ["pointerup", "pointercancel"]) {
-  paper.addEventListener(name, () => {
-    last = null;
-  });
+function forget() {
+  bars.hidden = view.hidden = true;
+  details.textContent = "";
 }
 
 function say(text, problem = false) {
   answer.textContent = text;
   answer.classList.toggle("problem", problem);
+}
+
+/** Scrolls no further than needed; where the result does not fit, the sentence matters most. */
+function bringIntoView() {
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  const fits = result.offsetHeight <= document.documentElement.clientHeight;
+  (fits ? result : answer).scrollIntoView({ block: "nearest", behavior });
+}
+
+function conclude(text, problem = false) {
+  say(text, problem);
+  bringIntoView();
 }
 
 function percent(share) {
@@ -91,6 +64,19 @@ function show(shares, digit) {
   bars.hidden = false;
 }
 
+/** Shows what the network saw: base64 of one byte a pixel, row by row, 0 black. */
+function reveal(encoded) {
+  const greys = atob(encoded || "");
+  if (greys.length !== SIDE * SIDE) return;
+  const picture = new ImageData(SIDE, SIDE);
+  for (let pixel = 0; pixel < greys.length; pixel += 1) {
+    picture.data.fill(greys.charCodeAt(pixel), 4 * pixel, 4 * pixel + 3);
+    picture.data[4 * pixel + 3] = 255;
+  }
+  seen.getContext("2d").putImageData(picture, 0, 0);
+  view.hidden = false;
+}
+
 function told(found) {
   const shares = found.probabilities;
   if (!shares) return `It says ${found.class}. This server does not tell how sure it is.`;
@@ -108,6 +94,7 @@ const KIND = {
   too_many_requests: "That was quite often. Please wait a minute and try again.",
   unauthorised: "This server needs a valid token. Please enter yours above.",
   forbidden: "Your token does not allow predictions. Please ask whoever gave it to you.",
+  foreign_origin: "This page was not opened at the server's own address. Please open it there.",
   empty: "There is nothing on the paper yet. Please draw one digit first.",
   too_large: "That picture is too large. Please choose a smaller one.",
   too_many_pixels: "That picture is too large. Please choose a smaller one.",
@@ -115,47 +102,53 @@ const KIND = {
   log_unavailable: "The server cannot answer at the moment. Please try again later.",
 };
 
+// Not the attribute "disabled": it would take the focus away from who presses the button with a key.
+function wait(begins) {
+  asking = begins;
+  ask.setAttribute("aria-disabled", begins);
+}
+
 async function send(picture) {
   const token = document.getElementById("token");
   const headers = { "Content-Type": picture.type };
   if (token && token.value.trim()) headers.Authorization = `Bearer ${token.value.trim()}`;
-  bars.hidden = true;
-  details.textContent = "";
-  ask.disabled = true;
+  forget();
+  wait(true);
   say("Looking…");
   try {
-    const response = await fetch("/predict", { method: "POST", headers, body: picture });
+    const response = await fetch("/v1/predict", { method: "POST", headers, body: picture });
     const found = await response.json();
     details.textContent = `Request ${found.request_id}`;
     if (!response.ok) {
-      say(KIND[found.error.code] || `That did not work: ${found.error.message}`, true);
       if (response.status === 401 && token) token.focus();
+      conclude(KIND[found.code] || `That did not work: ${found.detail}`, true);
       return;
     }
-    say(told(found));
     if (found.probabilities) show(found.probabilities, found.class);
+    reveal(found.seen);
+    conclude(told(found));
   } catch {
-    say("The server did not answer. Is it still running? Please try again.", true);
+    forget();
+    conclude("The server did not answer. Is it still running? Please try again.", true);
   } finally {
-    ask.disabled = false;
+    wait(false);
   }
 }
 
 ask.addEventListener("click", () => {
-  if (!drawn) {
-    bars.hidden = true;
-    details.textContent = "";
-    say(KIND.empty, true);
+  if (asking) return;
+  if (isEmpty()) {
+    forget();
+    conclude(KIND.empty, true);
     return;
   }
-  paper.toBlob((picture) => send(picture), "image/png");
+  paper.toBlob(send, "image/png");
 });
 
 document.getElementById("clear").addEventListener("click", () => {
   clear();
   file.value = "";
-  bars.hidden = true;
-  details.textContent = "";
+  forget();
   say("Draw one digit, large, and press Recognise.");
 });
 
@@ -166,8 +159,8 @@ file.addEventListener("change", async () => {
   try {
     picture = await createImageBitmap(chosen);
   } catch {
-    say(KIND.unsupported_format, true);
-    bars.hidden = true;
+    forget();
+    conclude(KIND.unsupported_format, true);
     return;
   }
   const scale = Math.min(1, LARGEST_SIDE / Math.max(picture.width, picture.height));
@@ -175,11 +168,6 @@ file.addEventListener("change", async () => {
   small.width = Math.max(1, Math.round(picture.width * scale));
   small.height = Math.max(1, Math.round(picture.height * scale));
   small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);
-  clear();
-  const fit = Math.min(paper.width / small.width, paper.height / small.height);
-  pen.drawImage(small, 0, 0, small.width * fit, small.height * fit);
-  drawn = true;
-  small.toBlob((made) => send(made), "image/png");
+  lay(small);
+  small.toBlob(send, "image/png");
 });
-
-clear();
