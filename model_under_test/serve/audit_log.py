@@ -3,6 +3,7 @@
 What can be lost: nothing that was answered when the process is killed (at most a torn last line, of a request that
 never got its answer); with power, what the operating system had not written yet, unless ``fsync`` waits for the disk.
 When a line cannot be written, nothing is predicted: the refusals are remembered, and written first when it works again.
+The same holds when somebody else has changed the log: what was falsified is not continued.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from model_under_test.errors import ServingError
-from model_under_test.serve import chain
-from model_under_test.serve.chain import START, Broken, Link
+from model_under_test.serve import appending, chain
+from model_under_test.serve.chain import Broken, Link
+from model_under_test.serve.held import Held
 
 MOST_REMEMBERED = 1_000
+ASK_AGAIN_SECONDS = 1.0
+WHAT = "the audit log"
 
 
 class LogUnavailable(Exception):
@@ -29,61 +35,111 @@ class LogUnavailable(Exception):
 class AuditLog:
     """One file, one writer, appended to under a lock."""
 
-    def __init__(self, path: Path, *, rotate_at: int, fsync: bool = False) -> None:
-        """Take the log for this process, heal a torn last line and verify the file.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_at: int,
+        fsync: bool = False,
+        reserve: int = 0,
+        noted: Iterable[Link] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the log for this process, heal a torn last line and verify the whole chain.
 
         Args:
             path: the log; its folder is made.
             rotate_at: size in bytes beyond which the file is renamed to ``path.NNNNNN`` and a new one begun.
             fsync: wait for the disk after each line.
+            reserve: bytes of the file system that are kept for records that are not spare.
+            noted: records that the chain must hold, as noted earlier.
+            clock: monotonic seconds.
 
         Raises:
             ServingError: another process writes it, it was tampered with, or it cannot be written.
         """
         self._path, self._rotate_at, self._fsync = path, rotate_at, fsync
+        self._reserve, self._clock = reserve, clock
         self._mutex = threading.Lock()
         self._remembered: deque[dict[str, Any]] = deque()
         self._reason: str | None = None
+        self._room, self._asked = 0, float("-inf")
         self.forgotten = 0
         with ExitStack() as undo:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._lock = _take(path)
                 undo.callback(os.close, self._lock)
-                self._file = _open(path)
+                self._file = appending.opened(path)
                 undo.callback(os.close, self._file)
                 _heal(path, self._file)
-                self._end, self._rotated = _continue(path)
-                self._size = os.fstat(self._file).st_size
+                walked = dict(chain.walk_all(path, chain.Noted(noted)))
             except OSError as error:
                 raise ServingError(f"{path}: the audit log cannot be written: {error.strerror}") from error
             except Broken as error:
                 raise ServingError(f"{error}; keep the file as evidence, and start with another --log") from error
             undo.pop_all()
+        current = walked.pop(path)
+        self._end, self._held = current.end, Held(self._file, current, walked)
+        self._rotated = int(list(walked)[-1].name.rpartition(".")[2]) if walked else 0
 
     @property
     def end(self) -> Link:
         """Say where the chain stands: the number of records, and the last hash."""
         return self._end
 
-    def append(self, fields: dict[str, Any]) -> None:
+    @property
+    def rotated(self) -> int:
+        """Say how many files were rotated away so far."""
+        return self._rotated
+
+    @property
+    def room(self) -> int:
+        """Say how many bytes are left on the log's file system, asked at most once a second; 0 where it is silent."""
+        now = self._clock()
+        if now - self._asked >= ASK_AGAIN_SECONDS:
+            try:
+                there = os.statvfs(self._path.parent)
+                self._room = there.f_bavail * there.f_frsize
+            except OSError:
+                self._room = 0
+            self._asked = now
+        return self._room
+
+    def append(self, fields: dict[str, Any], *, spare: bool = False) -> None:
         """Write one record (every key of the contract but seq, previous and hash).
+
+        Args:
+            fields: the record.
+            spare: it is forgotten, and counted, where only the reserve is left.
 
         Raises:
             LogUnavailable: it is not in the file; it is remembered as a refusal (status 503, no class).
         """
         with self._mutex:
+            if spare and self.room < self._reserve:
+                self.forgotten += fields["count"]
+                return
             try:
                 self._catch_up()
                 self._write(fields)
                 self._reason = None
             except OSError as error:
-                self._remember({**fields, "class": None, "status": 503})
+                self._remember({**fields, "class": None, "confidence": None, "status": 503})
                 self._reason = error.strerror or "changed by somebody else"
                 raise LogUnavailable(self._reason) from error
 
+    def watch(self, now: float) -> None:
+        """Compare the files with what they are known to hold, when it is time to.
+
+        Args:
+            now: monotonic seconds.
+        """
+        self._held.look(now)
+
     def trouble(self) -> str | None:
         """Say why records cannot be written; None while they can. Tries again what could not be written before."""
+        self.watch(self._clock())
         with self._mutex:
             try:
                 self._hold()
@@ -93,8 +149,26 @@ class AuditLog:
                 self._reason = error.strerror or "changed by somebody else"
             return self._reason
 
+    def settle(self) -> Link:
+        """Wait until the disk holds all records so far; returns where the chain stands on it.
+
+        Raises:
+            LogUnavailable: the disk does not say so.
+        """
+        try:
+            with self._mutex:
+                end, file = self._end, os.dup(self._file)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise LogUnavailable(error.strerror) from error
+        return end
+
     def close(self) -> None:
         """Give the log back."""
+        self._held.close()
         with self._mutex:
             os.close(self._file)
             os.close(self._lock)
@@ -103,7 +177,7 @@ class AuditLog:
         if len(self._remembered) < MOST_REMEMBERED:
             self._remembered.append(fields)
         else:
-            self.forgotten += 1
+            self.forgotten += fields["count"]
 
     def _catch_up(self) -> None:
         while self._remembered:
@@ -111,52 +185,35 @@ class AuditLog:
             self._remembered.popleft()
 
     def _hold(self) -> None:
-        """See that the file is where we left it, and as long."""
-        ours, there = os.fstat(self._file), self._path.stat()
-        if (ours.st_ino, ours.st_dev) != (there.st_ino, there.st_dev):
-            raise OSError(0, "the audit log was replaced by somebody else")
-        if ours.st_size != self._size:
-            raise OSError(0, "the audit log was changed by somebody else")
+        """See that nobody else has changed the log, as far as is known, and that it is as long as we left it."""
+        if self._held.trouble is not None:
+            raise OSError(0, self._held.trouble)
+        appending.still_ours(self._file, self._path, self._held.size, WHAT)
 
     def _write(self, fields: dict[str, Any]) -> None:
         self._hold()
         line, end = chain.seal(fields, self._end)
-        if self._size and self._size + len(line) > self._rotate_at:
+        if self._held.size and self._held.size + len(line) > self._rotate_at:
             self._rotate()
-        try:
-            written = os.write(self._file, line)
-            if written < len(line):
-                raise OSError(0, "no space left for the audit log")
-            if self._fsync:
-                os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._size)  # a part of a line is no record
-            raise
-        self._size += len(line)
-        self._end = end
+        appending.write(self._file, line, self._held.size, fsync=self._fsync, what=WHAT)
+        self._held.wrote(line)
+        self._end, self._room = end, self._room - len(line)
 
     def _rotate(self) -> None:
         """Put the full file aside under the next number; numbers never change, so a file once full stays as it is."""
         aside = self._path.with_name(f"{self._path.name}.{self._rotated + 1:06d}")
         if aside.exists():
             raise OSError(0, "the name for the full audit log is taken")
+        os.fsync(self._file)  # `settle` waits for the newest file only
         self._path.rename(aside)
         try:
-            fresh = _open(self._path)
+            fresh = appending.opened(self._path)
         except OSError:
             aside.rename(self._path)
             raise
+        self._held.rotated(aside, fresh)
         os.close(self._file)
-        self._file, self._size, self._rotated = fresh, 0, self._rotated + 1
-
-
-def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(path, flags, 0o600)
-    if not path.is_file():
-        os.close(file)
-        raise OSError(0, "not a regular file")
-    return file
+        self._file, self._rotated = fresh, self._rotated + 1
 
 
 def _take(path: Path) -> int:
@@ -170,20 +227,9 @@ def _take(path: Path) -> int:
     return lock
 
 
-def _continue(path: Path) -> tuple[Link, int]:
-    """Verify a log and say where its chain stands, and how many files were rotated away from it."""
-    before = chain.earlier(path)
-    start = chain.last(before[-1]) if before else START
-    hashes = chain.walk(path, start)
-    end = Link(start.seq + len(hashes), hashes[-1]) if hashes else start
-    return end, int(before[-1].name.rpartition(".")[2]) if before else 0
-
-
 def _heal(path: Path, file: int) -> None:
     """Move a last line without an end to ``path.torn-N``: its request was never answered."""
-    size = os.fstat(file).st_size
-    tail = os.pread(file, chain.LONGEST_LINE, max(0, size - chain.LONGEST_LINE))
-    torn = tail[tail.rfind(b"\n") + 1 :]
+    torn = appending.torn(file, chain.LONGEST_LINE)
     if not torn:
         return
     number = 1
@@ -197,4 +243,4 @@ def _heal(path: Path, file: int) -> None:
         kept.write(torn)
         kept.flush()
         os.fsync(kept.fileno())
-    os.ftruncate(file, size - len(torn))
+    os.ftruncate(file, os.fstat(file).st_size - len(torn))
