@@ -289,7 +289,8 @@ def entries(log: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a log and of what it was rotated into; what was moved aside as torn is none."""
     found = []
     for path in sorted(log.parent.glob(f"{log.name}*")):
-        for line in path.read_bytes().split(b"\n")[:-1] if ".torn-" not in path.name else []:
+        aside = ".torn-" in path.name or path.suffix == ".anchors"  # these are notes about lines
+        for line in path.read_bytes().split(b"\n")[:-1] if not aside else []:
             try:
                 entry = json.loads(line)
             except ValueError:

@@ -105,11 +105,12 @@ def test_findings_of_a_part_are_counted_too():
     assert (len(tried.findings), tried.counts) == (2, {"a rule": 2})
 
 
-def test_lines_of_rotated_logs_count_and_torn_ones_do_not(tmp_path):
+def test_lines_of_rotated_logs_count_and_neither_torn_ones_nor_anchors_do(tmp_path):
     log = tmp_path / "audit.jsonl"
     log.write_text(json.dumps({"request_id": "2"}) + "\nno JSON\n[1]\n" + '{"request_id": "3"', encoding="utf-8")
     (tmp_path / "audit.jsonl.000001").write_text('{"request_id": "1"}\n', encoding="utf-8")
     (tmp_path / "audit.jsonl.torn-1").write_text('{"request_id": "4"}\n', encoding="utf-8")
+    (tmp_path / "audit.jsonl.anchors").write_text('{"seq": 2}\n', encoding="utf-8")
     assert sorted(one["request_id"] for one in entries(log)) == ["1", "2"]
 
 

@@ -12,7 +12,7 @@ from audit.serving import access, agreement, complete_log, exposure, malformed, 
 from audit.serving.bench import Tried
 from audit.serving.client import Answer
 from audit.serving.crafted import Crafted
-from audit.serving.overload import _Reply
+from audit.serving.overload import _Logged, _Reply
 
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -128,10 +128,17 @@ def reply(**changed):
         ([reply(), reply()], ["a"], {"not exactly once"}),
         ([reply()], ["a", "a"], {"not exactly once"}),
         ([reply()], [], {"not exactly once"}),
+        ([reply(status=429, retry="2")], ["a", "a"], {"not exactly once"}),
     ],
 )
 def test_under_load_every_request_has_one_right_answer(replies, logged, expected):
-    assert rules(overload._judge, replies, {0: 4}, Counter(logged)) == expected
+    assert rules(overload._judge, replies, {0: 4}, _Logged(Counter(logged), 1)) == expected
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(2, set()), (1, {"refusals not counted"})])
+def test_refusals_may_be_folded_but_are_counted(counted, expected):
+    replies = [reply(status=503, retry="1", request_id=name) for name in "ab"]
+    assert rules(overload._judge, replies, {0: 4}, _Logged(Counter("a"), counted)) == expected
 
 
 BENCH = SimpleNamespace(subject=SimpleNamespace(sha256="d"))
