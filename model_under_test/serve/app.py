@@ -1,204 +1,230 @@
-"""The Flask application: who may ask, how often, how many at once; then the prediction, the record, the answer.
+"""The application: who may ask, how often, how many at once; then the prediction, the record, the answer.
 
-Limits come in this order: who is it, is it too often (failed authentication counts too), may it, is there room, is the
-body acceptable. Whatever goes wrong is answered as JSON with a request id and no word about the inside.
+Limits come in this order: who is it, is it too often (failed authentication counts too), may it, is the request
+acceptable, is there room. Whatever goes wrong is answered as problem details with a request id and no word about the
+inside. Paths are compared as they came: nothing is redirected or made normal.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import threading
+import logging
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from flask import Flask, Response, g, jsonify, render_template, request
-from flask_limiter import Limiter, RateLimitExceeded
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from torch import Tensor
-from werkzeug.exceptions import HTTPException
 
-from model_under_test.serve import images, metrics, openapi, pixels
-from model_under_test.serve.problems import HEADERS, Problem, malformed, timed_out
-from model_under_test.serve.service import BEGUN, Service, new_request_id
-from model_under_test.serve.tokens import Entry, Scope
+from model_under_test.serve import problems
+from model_under_test.serve.hosts import address_group, same_origin
+from model_under_test.serve.model import Prediction
+from model_under_test.serve.problems import HEADERS, Problem
+from model_under_test.serve.service import BEGUN, PROBLEM, Service, new_request_id
+from model_under_test.serve.tokens import Entry
+from model_under_test.serve.tokens import Scope as TokenScope
+from model_under_test.serve.trace import traced
 
-DECIMALS = 4  # of a probability
-PICTURES = frozenset({"image/png", "image/jpeg"})
-SCOPES = {"predict": Scope.PREDICT, "metrics": Scope.METRICS}  # endpoint -> what it takes
-_WORDS = {
-    400: ("bad_request", "The request could not be understood."),
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take that method."),
-    413: ("too_large", "The body is too large."),
-}
+READING, PREDICTING = ("GET", "HEAD"), ("POST",)
+Made = TypeVar("Made")
 
 
-def create_app(service: Service) -> Flask:
-    """Return the WSGI application of a service."""
-    app = Flask(__name__, static_folder=None)  # its route would be made before the configuration below
-    app.debug = app.testing = False  # whatever FLASK_DEBUG says
-    app.config.update(
-        MAX_CONTENT_LENGTH=service.settings.body_bytes,
-        MAX_FORM_MEMORY_SIZE=service.settings.body_bytes,
-        MAX_FORM_PARTS=4,
-        PROPAGATE_EXCEPTIONS=False,
-        PROVIDE_AUTOMATIC_OPTIONS=False,
-    )
-    app.static_folder = "static"
-    app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=app.send_static_file)
-    Guard(service, app).install()
-    _routes(app, service)
-    return app
+@dataclass(slots=True)
+class Exchange:
+    """A request, and what is known of it so far."""
+
+    request: Request
+    begun: float
+    request_id: str
+    client: str
+    counted_as: str
+    token: Entry | None = None
+    endpoint: Endpoint | None = None
+    counted: bool = False
+    recorded: bool = False
+    input_sha256: str | None = None
 
 
-class Guard:
-    """Stands before and behind every request."""
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is at an address: its name in the figures, its methods, and the scope of a token that it takes."""
 
-    def __init__(self, service: Service, app: Flask) -> None:
-        """Keep what the checks need; the rates are counted in this process alone."""
-        self._service, self._app = service, app
-        self._room = threading.BoundedSemaphore(service.settings.in_flight)
-        limiter = Limiter(_rate_key, app=app, strategy="moving-window", storage_uri="memory://", headers_enabled=False)
-        self._count = limiter.limit(f"{service.settings.rate_per_minute} per minute")(lambda: None)
-        self._limiter = limiter
+    name: str
+    answer: Callable[[Exchange], Awaitable[Response]]
+    methods: tuple[str, ...] = READING
+    scope: TokenScope | None = None
 
-    def install(self) -> None:
-        """Register everything with the application."""
-        self._app.before_request(self._before)
-        self._app.after_request(self._after)
-        self._app.teardown_request(self._leave)
-        self._app.register_error_handler(Problem, _answer)
-        self._app.register_error_handler(HTTPException, self._http)
-        self._app.register_error_handler(Exception, self._unexpected)
+    @property
+    def recorded(self) -> bool:
+        """Tell whether every answer gets a line in the audit log."""
+        return self.scope is TokenScope.PREDICT
 
-    def _before(self) -> None:
-        g.request_id, g.begun = new_request_id(), request.environ.get(BEGUN, time.monotonic())
-        g.client, g.token = request.remote_addr or "unknown", None
-        if request.endpoint not in SCOPES:
+
+class Application:
+    """An ASGI application that answers for one service."""
+
+    def __init__(self, service: Service) -> None:
+        """Make the table of addresses; predictions have a thread for each that may be computed at once."""
+        from model_under_test.serve.endpoints import table
+
+        self.service = service
+        self._computing = ThreadPoolExecutor(service.settings.in_flight, "predict")
+        self._minding = ThreadPoolExecutor(1, "mind")
+        self._table = table(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = _begin(scope, receive)
+        exchange.endpoint = self._table.get(scope["path"])
+        try:
+            response = await self._answer(exchange)
+        except ClientDisconnect:
             return
-        open_to_all = self._service.tokens is None
-        if self._service.tokens is not None:
-            g.token = self._service.tokens.find(request.headers.get("Authorization", ""))
-            g.client = g.token.name if g.token else g.client
-        self._count()
-        if not open_to_all:
-            _authorise(g.token, SCOPES[request.endpoint])
-        if request.endpoint == "predict":
-            self._enter()
+        except Exception as error:
+            response = await self._refusal(exchange, error)
+        name = exchange.endpoint.name if exchange.endpoint else "other"
+        self.service.metrics.requests.labels(name, str(response.status_code)).inc()
+        response.headers.update({**HEADERS, "X-Request-Id": exchange.request_id, **traced(exchange.request)})
+        await response(scope, receive, send)
 
-    def _enter(self) -> None:
-        if not self._room.acquire(blocking=False):
-            raise Problem(503, "busy", "Too many predictions are in the works already.", retry_after=1)
-        g.entered = True
-        self._service.metrics.in_flight.inc()
+    async def mind(self, do: Callable[..., Made], *given: Any) -> Made:
+        """Return what a function says that minds the log; one runs at a time, beside the event loop."""
+        return await _beside(self._minding, do, *given)
 
-    def _leave(self, error: BaseException | None) -> None:
-        if g.pop("entered", False):
-            self._service.metrics.in_flight.dec()
-            self._room.release()
+    def close(self) -> None:
+        """Let the threads end their work."""
+        self._computing.shutdown()
+        self._minding.shutdown()
 
-    def _after(self, response: Response) -> Response:
-        if request.path == "/predict":
-            try:
-                self._service.record(
-                    request_id=g.request_id,
-                    client=g.client,
-                    begun=g.begun,
-                    status=response.status_code,
-                    input_sha256=g.get("input_sha256"),
-                    prediction=g.get("prediction") if response.status_code == 200 else None,
-                )
-            except Problem as problem:
-                response = _answer(problem)
-        endpoint = request.endpoint or ("predict" if request.path == "/predict" else "other")
-        self._service.metrics.requests.labels(endpoint, str(response.status_code)).inc()
-        response.headers.update({**HEADERS, "X-Request-Id": g.request_id})
-        return response
+    async def _answer(self, exchange: Exchange) -> Response:
+        if problem := exchange.request.scope["state"].get(PROBLEM):
+            raise problem
+        endpoint, service, guessed = exchange.endpoint, self.service, False
+        if service.tokens is not None:
+            given = exchange.request.headers.getlist("authorization")
+            exchange.token = service.tokens.tokens().find(given[0] if len(given) == 1 else "")
+            guessed = bool(given) and exchange.token is None
+            if exchange.token:
+                exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"
+        if endpoint is None:
+            raise Problem(404, "not_found", "There is nothing at this address.")
+        if endpoint.scope or guessed:
+            self._count(exchange)
+        if guessed and not endpoint.scope:  # what an address says to some only tells whether a guess was right
+            service.rates.failed()
+        if exchange.request.method not in endpoint.methods:
+            problem = Problem(405, "method_not_allowed", "This address does not take that method.")
+            problem.headers["Allow"] = ", ".join(endpoint.methods)
+            raise problem
+        if endpoint.scope:
+            self._authorise(exchange, endpoint.scope)
+        origin = exchange.request.headers.get("origin")
+        if origin is not None and not same_origin(origin, exchange.request.headers["host"]):
+            raise Problem(403, "foreign_origin", "Requests from pages of other origins are not taken.")
+        return await endpoint.answer(exchange)
 
-    def _http(self, error: HTTPException) -> Response:
-        if isinstance(error, RateLimitExceeded):
-            limit = self._limiter.current_limit
-            wait = limit.reset_at - time.time() if limit else 60
-            return _answer(Problem(429, "too_many_requests", "Too many requests; slow down.", retry_after=wait))
-        status = error.code or 500
-        code, message = _WORDS.get(status, ("refused", "The request was refused."))
-        problem = Problem(status, code, message)
-        problem.headers.update({name: value for name, value in error.get_headers() if name == "Allow"})
-        return _answer(problem)
+    def _count(self, exchange: Exchange, cost: int = 1) -> None:
+        exchange.counted = True
+        self.service.rates.count(exchange.counted_as, cost)
 
-    def _unexpected(self, error: Exception) -> Response:
-        """Answer what should not happen; the operator reads about it on standard error, the client does not."""
-        self._app.logger.error("request %s failed", g.get("request_id", "-"), exc_info=error)
-        return _answer(Problem(500, "internal", "Something went wrong here; the request id tells the operator what."))
+    def _authorise(self, exchange: Exchange, scope: TokenScope) -> None:
+        if self.service.tokens is None:
+            return
+        if exchange.token is None:  # one answer for a missing, an unknown and an expired token
+            self.service.rates.failed()
+            raise Problem(401, "unauthorised", "Expected a valid token: Authorization: Bearer TOKEN.")
+        if scope not in exchange.token.scopes:
+            raise Problem(403, "forbidden", f"This token does not have the scope {scope}.")
 
+    async def predict(self, exchange: Exchange, read: Callable[[bytes], Tensor]) -> tuple[Tensor, list[Prediction]]:
+        """Read the images of a request, predict and record them.
 
-def _rate_key() -> str:
-    return f"token:{g.token.name}" if g.token else f"peer:{g.client}"
+        Args:
+            exchange: the request.
+            read: makes (n, 784) images of the body; runs beside the event loop.
 
+        Returns:
+            The images as the network saw them, and what it said about each.
 
-def _authorise(entry: Entry | None, scope: Scope) -> None:
-    if entry is None:  # one answer for a missing, an unknown and an expired token
-        raise Problem(401, "unauthorised", "Expected a valid token: Authorization: Bearer TOKEN.")
-    if scope not in entry.scopes:
-        raise Problem(403, "forbidden", f"This token does not have the scope {scope}.")
+        Raises:
+            Problem: what is wrong, or that there is no room or no time.
+        """
+        service, limits = self.service, self.service.settings
+        body = await exchange.request.body()
+        exchange.input_sha256 = hashlib.sha256(body).hexdigest()
+        with service.places.one(exchange.counted_as):
+            images = await _beside(self._computing, read, body)
+            if len(images) > 1:
+                self._count(exchange, len(images) - 1)
+            if time.monotonic() - exchange.begun > limits.request_seconds:
+                raise problems.timed_out(limits.request_seconds)
+            return images, await _beside(self._computing, self._predicted, exchange, images)
 
-
-def _answer(problem: Problem) -> Response:
-    body = problem.body(g.request_id)
-    return Response(body, problem.status, headers=problem.headers, content_type="application/json")
-
-
-def _routes(app: Flask, service: Service) -> None:
-    @app.post("/predict")
-    def predict() -> Response:
-        image = _read(service)
-        if time.monotonic() - g.begun > service.settings.request_seconds:
-            raise timed_out(service.settings.request_seconds)
-        g.prediction = prediction = service.model.predict(image)
-        answer = {"class": prediction.digit, "model_digest": service.model.digest, "request_id": g.request_id}
-        if service.settings.probabilities:
-            answer["probabilities"] = [round(share, DECIMALS) for share in prediction.probabilities]
-        return jsonify(answer)
-
-    @app.get("/")
-    def page() -> str:
-        return render_template("page.html", tokens=service.tokens is not None)
-
-    @app.get("/healthz")
-    def healthz() -> Response:
-        return jsonify(alive=True)
-
-    @app.get("/readyz")
-    def readyz() -> Response:
-        reasons = service.troubles()
-        end = service.log.end
-        answer = jsonify(
-            ready=not reasons,
-            reasons=reasons,
-            model_digest=service.model.digest,
-            log={"records": end.seq, "last_hash": end.hash},
+    def _predicted(self, exchange: Exchange, images: Tensor) -> list[Prediction]:
+        predictions = [self.service.model.predict(image) for image in images]
+        exchange.recorded = True  # also where it fails: then the log remembers the request as refused
+        self.service.answered(
+            request_id=exchange.request_id,
+            client=exchange.client,
+            begun=exchange.begun,
+            input_sha256=exchange.input_sha256 or "",
+            predictions=predictions,
         )
-        answer.status_code = 503 if reasons else 200
-        return answer
+        return predictions
 
-    @app.get("/metrics", endpoint="metrics")
-    def figures() -> Response:
-        return Response(service.metrics.text(), content_type=metrics.CONTENT_TYPE)
+    async def _refusal(self, exchange: Exchange, error: Exception) -> Response:
+        """Return the answer to a request that is refused, after recording it where answers are."""
+        if not isinstance(error, Problem):
+            logging.getLogger(__name__).error("request %s failed", exchange.request_id, exc_info=error)
+            error = Problem(500, "internal", "Something went wrong here; the request id tells the operator what.")
+        if exchange.token is None:
+            error = self._counted(exchange, error)
+        if exchange.endpoint and exchange.endpoint.recorded and not exchange.recorded:
+            try:
+                await self.mind(self._refused, exchange, error.status)
+            except Problem as worse:
+                error = worse
+        body = error.body(exchange.request_id)
+        return Response(body, error.status, headers=error.headers, media_type=problems.MEDIA_TYPE)
 
-    @app.get("/openapi.json", endpoint="openapi")
-    def document() -> Response:
-        return jsonify(openapi.document(service.settings))
+    def _refused(self, exchange: Exchange, status: int) -> None:
+        self.service.refused(
+            request_id=exchange.request_id,
+            client=exchange.client,
+            begun=exchange.begun,
+            status=status,
+            input_sha256=exchange.input_sha256,
+        )
+
+    def _counted(self, exchange: Exchange, problem: Problem) -> Problem:
+        """Count the refusal of somebody without a token; who has too many has to connect again for each."""
+        try:
+            if not exchange.counted:
+                self._count(exchange)
+        except Problem as worse:
+            worse.headers.update({name: value for name, value in problem.headers.items() if name == "Connection"})
+            problem = worse
+        if problem.status == 429:
+            problem.headers["Connection"] = "close"
+        return problem
 
 
-def _read(service: Service) -> Tensor:
-    """Return the (784,) pixels of a request, whichever way they came."""
-    body = request.get_data(cache=True, parse_form_data=False)
-    g.input_sha256 = hashlib.sha256(body).hexdigest()
-    if request.mimetype == "application/json":
-        return pixels.from_json(body, service.settings)
-    if request.mimetype in PICTURES:
-        return images.from_picture(body, service.settings)
-    if request.mimetype == "multipart/form-data":
-        part = request.files.get("image")
-        if part is None:
-            raise malformed('Expected the picture in the field "image".')
-        return images.from_picture(part.read(), service.settings)
-    raise Problem(415, "unsupported_format", "Expected application/json, image/png, image/jpeg or multipart/form-data.")
+async def _beside(pool: ThreadPoolExecutor, do: Callable[..., Made], *given: Any) -> Made:
+    return await asyncio.get_running_loop().run_in_executor(pool, do, *given)
+
+
+def _begin(scope: Scope, receive: Receive) -> Exchange:
+    address = scope["client"][0] if scope.get("client") else "unknown"
+    state = scope.setdefault("state", {})
+    return Exchange(
+        request=Request(scope, receive),
+        begun=state.get(BEGUN) or time.monotonic(),
+        request_id=new_request_id(),
+        client=address,
+        counted_as=f"peer:{address_group(address)}",
+    )

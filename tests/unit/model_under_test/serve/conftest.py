@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
+import json
 import re
 import signal
 import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image, ImageDraw
 
 from model_under_test import artifact
 from model_under_test.network import build_untrained
-from model_under_test.serve.app import create_app
+from model_under_test.serve.app import Application
 from model_under_test.serve.audit_log import AuditLog
 from model_under_test.serve.model import ServedModel
 from model_under_test.serve.server import Server
 from model_under_test.serve.service import Service
 from model_under_test.serve.settings import Settings
+from model_under_test.serve.tokens import Watched
 
 ROOT = Path(__file__).parents[4]
 RELEASE = ROOT / "model_under_test" / "release"
@@ -43,22 +47,62 @@ def make_service(weights, tmp_path):
             settings = Settings(**limits)
             log = AuditLog(tmp_path / "audit.jsonl", rotate_at=settings.log_bytes, fsync=settings.log_fsync)
             stack.callback(log.close)
-            return Service(settings, tokens, ServedModel(folder), log)
+            return Service(settings, Watched(tokens) if tokens else None, ServedModel(folder), log)
 
         yield make
 
 
+class Answer:
+    """A response; its JSON is an attribute."""
+
+    def __init__(self, response):
+        self.status_code, self.headers, self.data = response.status_code, response.headers, response.content
+        self.text, self.content_type = response.text, response.headers.get("Content-Type")
+
+    @property
+    def json(self):
+        return json.loads(self.data)
+
+
+class Client:
+    """Asks an application without a server in between."""
+
+    def __init__(self, service):
+        self.service, self.application, self.state = service, Application(service), {}
+
+    async def _app(self, scope, receive, send):
+        scope["state"] = dict(self.state)
+        await self.application(scope, receive, send)
+
+    def open(self, path, method, *, data=None, content_type=None, headers=(), **more):
+        headers = {**dict(headers), **({"Content-Type": content_type} if content_type else {})}
+        body = {"content": data} if isinstance(data, bytes) else {"data": data}
+        transport = httpx.ASGITransport(self._app, client=("127.0.0.1", 50_000))
+
+        async def ask():
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+                return await http.request(method, path, headers=headers, **body, **more)
+
+        return Answer(asyncio.run(ask()))
+
+    def get(self, path, **more):
+        return self.open(path, "GET", **more)
+
+    def post(self, path, **more):
+        return self.open(path, "POST", **more)
+
+
 @pytest.fixture
 def make_client(make_service):
-    """Give a function that makes a test client; its service is ``client.service``."""
+    """Give a function that makes a client of an application; its service is ``client.service``."""
+    with contextlib.ExitStack() as stack:
 
-    def make(tokens=None, **limits):
-        service = make_service(tokens, **limits)
-        client = create_app(service).test_client()
-        client.service = service
-        return client
+        def make(tokens=None, **limits):
+            client = Client(make_service(tokens, **limits))
+            stack.callback(client.application.close)
+            return client
 
-    return make
+        yield make
 
 
 @pytest.fixture
@@ -67,8 +111,7 @@ def make_server(make_service):
     with contextlib.ExitStack() as stack:
 
         def make(tokens=None, **limits):
-            service = make_service(tokens, **limits)
-            server = Server(create_app(service), service, "127.0.0.1", 0)
+            server = Server(make_service(tokens, **limits), "127.0.0.1", 0)
             ready = threading.Event()
             thread = threading.Thread(target=server.run, args=(ready.set,))
             thread.start()

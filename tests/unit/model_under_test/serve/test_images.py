@@ -139,7 +139,7 @@ def test_the_limit_itself_is_allowed():
 def test_a_jpeg_of_very_many_scans_is_refused():
     body = drawing(7, form="JPEG")
     start = body.index(b"\xff\xda")
-    assert refusal(body[:start] + body[start:-2] * 65 + body[-2:]).message == "The JPEG has more than 64 scans."
+    assert refusal(body[:start] + body[start:-2] * 65 + body[-2:]).detail == "The JPEG has more than 64 scans."
 
 
 def test_a_chunk_of_compressed_text_does_not_grow():

@@ -97,7 +97,7 @@ def test_a_full_disk_stops_predictions_and_turns_readiness_red(start, tmp_path):
     body, found = json.dumps(PIXELS).encode(), []
     while not found or (found[-1][0] == 200 and len(found) < 50):
         found.append(post(address, body, "application/json"))
-    assert (found[-1][0], found[-1][1]["error"]["code"]) == (503, "log_unavailable")
+    assert (found[-1][0], found[-1][1]["code"]) == (503, "log_unavailable")
     status, ready = ask(address, "GET", "/readyz")
     assert (status, ready["reasons"]) == (503, ["no space left for the audit log"])
     assert chain.verify(tmp_path / "audit.jsonl") == len(found) - 1

@@ -29,12 +29,12 @@ def with_first(text):
 
 def test_numbers_arrive_as_float32_without_any_change():
     found = pixels.from_json(json.dumps({"pixels": RAMP}).encode(), LIMITS)
-    assert torch.equal(found, torch.tensor(RAMP, dtype=torch.float32))
+    assert torch.equal(found, torch.tensor([RAMP], dtype=torch.float32))
 
 
 @pytest.mark.parametrize("text", [b"0", b"1", b"-0.0", b"1e-400", b"5E-1", b"0.00000000000000000000000000001"])
 def test_every_way_to_write_a_number_in_range_is_taken(text):
-    assert pixels.from_json(with_first(text), LIMITS)[0] == float(text)
+    assert pixels.from_json(with_first(text), LIMITS)[0, 0] == float(text)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_every_way_to_write_a_number_in_range_is_taken(text):
         pytest.param(b"\xef\xbb\xbf{}", 400, "not JSON", id="a byte order mark"),
         pytest.param(b'{"pixels": [0', 400, "not JSON", id="cut off"),
         pytest.param(b"{} {}", 400, "not JSON", id="two of them"),
-        pytest.param(b"[" * 100_000, 422, "deeper than 4", id="a nest"),
-        pytest.param(b'{"a":' * 100_000, 422, "deeper than 4", id="a nest of objects"),
-        pytest.param(b"[" + b"[]," * 5_000 + b"[]]", 422, "more than 1024 lists", id="a wide nest"),
-        pytest.param(b"[" + b"0," * 5_000 + b"0]", 422, "too many numbers", id="too many numbers"),
+        pytest.param(b"[" * 100_000, 422, "deeper than 8", id="a nest"),
+        pytest.param(b'{"a":' * 50_000, 422, "deeper than 8", id="a nest of objects"),
+        pytest.param(b"[" + b"[]," * 5_000 + b"[]]", 422, "more than 544 lists", id="a wide nest"),
+        pytest.param(b"[" + b"0," * 13_000 + b"0]", 422, "too many numbers", id="too many numbers"),
         pytest.param(b'{"pixels":[],"pixels":[]}', 422, "given twice", id="a key twice"),
         pytest.param(json.dumps({"pixels": RAMP, "x": 1}).encode(), 422, "one key", id="another key"),
         pytest.param(json.dumps(RAMP).encode(), 422, "one key", id="a bare list"),
@@ -71,15 +71,15 @@ def test_every_way_to_write_a_number_in_range_is_taken(text):
 )
 def test_everything_else_is_refused(body, status, words):
     found = refusal(body)
-    assert (found.status, words in found.message) == (status, True), found.message
+    assert (found.status, words in found.detail) == (status, True), found.detail
 
 
 def test_brackets_in_strings_nest_nothing():
-    assert "one key" in refusal(json.dumps({'[[[[[["[': "]\\"}).encode()).message
+    assert "one key" in refusal(json.dumps({'[[[[[["[': "]\\"}).encode()).detail
 
 
 def test_a_string_that_never_ends_is_measured_in_one_pass():
-    found = refusal(b'{"' + b'\\"' * 400_000)  # quadratic, this would take minutes
+    found = refusal(b'{"' + b'\\"' * 200_000)  # quadratic, this would take minutes
     assert found.status == 400
 
 
