@@ -13,7 +13,7 @@ from audit.poisoning import unknown
 from audit.requirements import IntegrityRequirement
 from tests.unit.audit.conftest import requirement
 
-SECRET = b"this machine's"
+MACHINE = b"this machine's"
 
 
 @pytest.fixture
@@ -38,47 +38,47 @@ def reversed_file(samples):
 
 def test_whoever_puts_easy_images_first_does_not_find_them_first(samples, tmp_path):
     """With the fixed seed of old the first 200 rows of the order were known before the data were made."""
-    orders = {order_of((), samples, tmp_path / str(place), None, SECRET).seed for place in range(5)}
+    orders = {order_of((), samples, tmp_path / str(place), None, MACHINE).seed for place in range(5)}
     assert len(orders) == 5
     first = [samples.subset(200, seed).index.tolist() for seed in orders]
     assert all(len(set(one) & set(other)) < 150 for one in first for other in first if one is not other)
 
 
 def test_a_drawn_order_is_kept_for_the_same_data_and_no_others(samples, tmp_path):
-    first = order_of((), samples, tmp_path, None, SECRET)
+    first = order_of((), samples, tmp_path, None, MACHINE)
     assert first.origin is Origin.DRAWN
-    assert order_of((), samples, tmp_path, None, SECRET) == first
-    assert order_of((), reversed_file(samples), tmp_path, None, SECRET).seed != first.seed
+    assert order_of((), samples, tmp_path, None, MACHINE) == first
+    assert order_of((), reversed_file(samples), tmp_path, None, MACHINE).seed != first.seed
 
 
 def test_a_damaged_file_in_the_cache_is_drawn_anew(samples, tmp_path):
-    first = order_of((), samples, tmp_path, None, SECRET)
+    first = order_of((), samples, tmp_path, None, MACHINE)
     (file,) = (tmp_path / "orders").glob("*.json")
     for content in ("", "{}", '{"seed": -1, "tag": ""}', '{"seed": "x", "tag": ""}', '{"seed": 1, "tag": "\u00e9"}'):
         file.write_text(content, encoding="utf-8")
-        again = order_of((), samples, tmp_path, None, SECRET)
+        again = order_of((), samples, tmp_path, None, MACHINE)
         assert again != first
-        assert order_of((), samples, tmp_path, None, SECRET) == again
+        assert order_of((), samples, tmp_path, None, MACHINE) == again
 
 
 def test_an_order_that_came_with_a_restored_cache_is_not_believed(samples, tmp_path):
     """Whoever owns data and cache once chose the order in which the data were looked at."""
     chosen = order_of((), samples, tmp_path, None, b"the adversary's")
     (file,) = (tmp_path / "orders").glob("*.json")
-    drawn = order_of((), samples, tmp_path, None, SECRET)
+    drawn = order_of((), samples, tmp_path, None, MACHINE)
     assert drawn.seed != chosen.seed
     file.write_text(file.read_text(encoding="utf-8").replace(str(drawn.seed), "1234"), encoding="utf-8")
-    assert order_of((), samples, tmp_path, None, SECRET).seed != 1234
-    of_other_data = order_of((), reversed_file(samples), tmp_path, None, SECRET)
+    assert order_of((), samples, tmp_path, None, MACHINE).seed != 1234
+    of_other_data = order_of((), reversed_file(samples), tmp_path, None, MACHINE)
     (other,) = set((tmp_path / "orders").glob("*.json")) - {file}
     other.replace(file)
-    assert order_of((), samples, tmp_path, None, SECRET).seed != of_other_data.seed
+    assert order_of((), samples, tmp_path, None, MACHINE).seed != of_other_data.seed
 
 
 def test_pinned_data_come_in_the_same_order_everywhere(samples, pins, tmp_path):
-    first = order_of((pins,), samples, tmp_path / "here", None, SECRET)
+    first = order_of((pins,), samples, tmp_path / "here", None, MACHINE)
     assert first.origin is Origin.PINNED
-    assert order_of((pins,), samples, tmp_path / "there", None, SECRET) == first
+    assert order_of((pins,), samples, tmp_path / "there", None, MACHINE) == first
     assert not (tmp_path / "here").exists()
 
 
@@ -88,8 +88,8 @@ def test_the_order_of_pinned_data_hangs_on_all_that_is_pinned(samples, pins, tmp
     digest = content_digest(data.images, data.labels).removeprefix("sha256:")
     changed = {"training": "1" * 64, "audit": digest, "raw_files": {"f": "2" * 64}}[part]
     orders = [
-        order_of((pins,), samples, tmp_path, None, SECRET),
-        order_of((pins.model_copy(update={part: changed}),), data, tmp_path, None, SECRET),
+        order_of((pins,), samples, tmp_path, None, MACHINE),
+        order_of((pins.model_copy(update={part: changed}),), data, tmp_path, None, MACHINE),
     ]
     assert [one.origin for one in orders] == [Origin.PINNED] * 2
     assert orders[0].seed != orders[1].seed
@@ -97,11 +97,11 @@ def test_the_order_of_pinned_data_hangs_on_all_that_is_pinned(samples, pins, tmp
 
 def test_data_that_are_not_what_the_policy_pins_come_in_a_drawn_order(samples, pins, tmp_path):
     """A pin in the policy says nothing of other data, which an audit of some requirements would not compare."""
-    assert order_of((pins,), reversed_file(samples), tmp_path, None, SECRET).origin is Origin.DRAWN
+    assert order_of((pins,), reversed_file(samples), tmp_path, None, MACHINE).origin is Origin.DRAWN
 
 
 def test_a_recorded_order_can_be_repeated(samples, pins, tmp_path):
-    assert order_of((pins,), samples, tmp_path, 7, SECRET).model_dump() == {"seed": 7, "origin": Origin.GIVEN}
+    assert order_of((pins,), samples, tmp_path, 7, MACHINE).model_dump() == {"seed": 7, "origin": Origin.GIVEN}
 
 
 def test_the_report_says_which_order_and_how_to_repeat_it(toy_audit):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from model_under_test.serve import folding
@@ -56,12 +56,12 @@ def test_clients_beyond_those_that_are_kept_are_folded_together(monkeypatch):
 @pytest.mark.parametrize("seed", range(3))
 def test_every_refusal_is_in_one_line_and_memory_is_bounded(monkeypatch, seed):
     monkeypatch.setattr(folding, "MOST_CLIENTS", 20)
-    chance, found, now, asked, told = random.Random(seed), Folding(each=2), 0.0, Counter(), Counter()
+    chance, found, now, asked, told = np.random.default_rng(seed), Folding(each=2), 0.0, Counter(), Counter()
     for _ in range(5_000):
         now += chance.random()
-        status = chance.choice([401, 429])
+        status = int(chance.choice([401, 429]))
         asked[status] += 1
-        told[status] += found.alone(f"client-{chance.randrange(200)}", status, now)
+        told[status] += found.alone(f"client-{chance.integers(200)}", status, now)
         assert len(found._clients) <= 21
         assert len(found._waiting) <= 22
         for one in found.due(now) if chance.random() < 0.01 else []:
