@@ -257,7 +257,7 @@ def test_a_request_that_breaks_off_behind_another_one_waits_for_its_turn(make_se
 
 
 def test_who_never_reads_is_given_up_and_nobody_waits_for_them(make_server):
-    server = make_server(write_seconds=1.0)
+    server = make_server(write_seconds=1.0, rate_per_minute=100_000)
     crowd = [connect(server) for _ in range(20)]
     try:
         for one in crowd:
