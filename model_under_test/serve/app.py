@@ -49,6 +49,11 @@ class Exchange:
     recorded: bool = False
     input_sha256: str | None = None
 
+    @property
+    def media_type(self) -> str:
+        """Return what the body says it is, without parameters; empty where it says nothing."""
+        return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -207,7 +212,6 @@ class Application:
             if not exchange.counted:
                 self._count(exchange)
         except Problem as worse:
-            worse.headers.update({name: value for name, value in problem.headers.items() if name == "Connection"})
             problem = worse
         if problem.status == 429:
             problem.headers["Connection"] = "close"

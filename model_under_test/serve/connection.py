@@ -259,8 +259,9 @@ class Connection(HttpToolsProtocol):
         """End the connection once it is idle: a request that has begun to arrive, or is about to, is still answered."""
         self._last = True
         if self.cycle is not None:
-            super().shutdown() if self._begun is None else None
             self.cycle.keep_alive = False
+            if self._begun is None:
+                super().shutdown()
 
     def _fail(self, problem: Problem) -> None:
         """Stop the parser, which has uvicorn refuse the request."""

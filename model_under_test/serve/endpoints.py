@@ -81,28 +81,20 @@ async def _figures(app: Application, exchange: Exchange) -> Response:
 
 
 async def _predict(app: Application, exchange: Exchange) -> Response:
-    settings, kind = app.service.settings, _media_type(exchange)
-    if kind == "application/json":
-        return _answer(app.service, exchange, *await app.predict(exchange, partial(_numbers, settings)), seen=False)
-    if kind in PICTURES:
-        return _answer(app.service, exchange, *await app.predict(exchange, partial(_picture, settings)), seen=True)
+    settings, kind, content = app.service.settings, exchange.media_type, None
     if kind == "multipart/form-data":
         content = await _field(exchange)
-        read = partial(_picture, settings)
-        return _answer(app.service, exchange, *await app.predict(exchange, lambda body: read(content)), seen=True)
-    raise Problem(415, "unsupported_format", "Expected application/json, image/png, image/jpeg or multipart/form-data.")
+    elif kind != "application/json" and kind not in PICTURES:
+        expected = "Expected application/json, image/png, image/jpeg or multipart/form-data."
+        raise Problem(415, "unsupported_format", expected)
 
+    def read(body: bytes) -> Tensor:
+        if kind == "application/json":
+            return pixels.from_json(body, settings)
+        return images.from_picture(body if content is None else content, settings).unsqueeze(0)
 
-def _media_type(exchange: Exchange) -> str:
-    return exchange.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _numbers(settings: Any, body: bytes) -> Tensor:
-    return pixels.from_json(body, settings)
-
-
-def _picture(settings: Any, body: bytes) -> Tensor:
-    return images.from_picture(body, settings).unsqueeze(0)
+    shown, predictions = await app.predict(exchange, read)
+    return _answer(app.service, exchange, shown, predictions, seen=kind != "application/json")
 
 
 async def _field(exchange: Exchange) -> bytes:

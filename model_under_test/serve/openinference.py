@@ -27,6 +27,7 @@ NAME, VERSION, MODEL_VERSION = "model_under_test", "1", "1"
 INPUT, CLASS, PROBABILITIES = "pixels", "class", "probabilities"
 SHAPES = ([pixels.PIXELS], [1, 28, 28], [28, 28])  # of one image, behind the number of images
 EXTENSION = "binary_tensor_data"
+TAKEN = ("application/json", "application/octet-stream", "")  # tritonclient names none for plain JSON
 LONGEST_ID = 128
 HEADER = "inference-header-content-length"
 
@@ -77,9 +78,8 @@ async def _model(service: Service, exchange: Exchange) -> Response:
 
 
 async def _infer(app: Application, exchange: Exchange) -> Response:
-    kind = exchange.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     header = exchange.request.headers.get(HEADER)
-    if kind not in ("application/json", "application/octet-stream", ""):  # tritonclient names none for plain JSON
+    if exchange.media_type not in TAKEN:
         raise Problem(415, "unsupported_format", "Expected application/json, with binary tensors behind it or without.")
     asked: dict[str, Any] = {}
     _, predictions = await app.predict(exchange, partial(_read, app.service.settings, header, asked))

@@ -78,8 +78,7 @@ class Server(uvicorn.Server):
         await super().on_tick(counter)
         now = time.monotonic()
         if counter % TICKS == 0:
-            for connection in list(self.server_state.connections):
-                cast(Connection, connection).end_when_late(now)
+            self._end_the_late(now)
             await self._app.mind(self.service.tick)
         if not self.should_exit:
             return False
@@ -89,9 +88,12 @@ class Server(uvicorn.Server):
     async def _wait_tasks_to_complete(self) -> None:
         """Wait for answers, and meanwhile give up on who is late."""
         while self.server_state.connections or self.server_state.tasks:
-            for connection in list(self.server_state.connections):
-                cast(Connection, connection).end_when_late(time.monotonic())
+            self._end_the_late(time.monotonic())
             await asyncio.sleep(0.05)
+
+    def _end_the_late(self, now: float) -> None:
+        for connection in list(self.server_state.connections):
+            cast(Connection, connection).end_when_late(now)
 
 
 def _listening(host: str, port: int) -> socket.socket:
