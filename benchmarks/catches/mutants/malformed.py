@@ -1,0 +1,7 @@
+"""Weaknesses that the check ``malformed-input`` must find."""
+
+from __future__ import annotations
+
+from benchmarks.catches.mutant import Mutant, Patch
+
+MUTANTS: tuple[Mutant, ...] = ()
