@@ -121,6 +121,10 @@ class Server:
         """Ask for the class of an image."""
         return self.send(client.request("POST", "/predict", body, headers), **options)
 
+    def predict_picture(self, picture: bytes) -> Answer | None:
+        """Ask for the class of a PNG."""
+        return self.send(client.request("POST", "/predict", picture, kind="image/png"))
+
     def answers(self, body: bytes, headers: Sequence[Header] = ()) -> bool:
         """Tell whether it still answers an ordinary question."""
         healthy, answer = self.get("/healthz"), self.predict(body, headers)

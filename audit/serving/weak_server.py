@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
@@ -34,8 +34,7 @@ HEADERS = (
     ("Referrer-Policy", "no-referrer"),
 )
 FORGOTTEN = 10_000  # lines of the log that the forgetful one keeps in memory
-WORK = 0.004  # seconds that an answer takes
-FIRST = "0" * 64
+FIRST, WORK = "0" * 64, 0.004  # hash before the first line; seconds that an answer takes
 
 
 class Log:
@@ -48,12 +47,17 @@ class Log:
         if torn:
             path.with_name(f"{path.name}.torn-1").write_bytes(torn)
             path.write_bytes(whole + b"\n" if whole else b"")
+        self.refused, self.folded, self.due = Counter[str](), Counter[tuple[str, int]](), 0.0
         lines = whole.splitlines()
         self.seq, self.last = len(lines), json.loads(lines[-1])["hash"] if lines else FIRST
 
     def add(self, **entry: Any) -> None:
-        """Write one line to the operating system; the forgetful one puts that off."""
+        """Write one line to the operating system; the forgetful one puts that off. Many refusals share one."""
         with self.lock:
+            self.refused[entry["client"]] += (refusal := entry["status"] != 200 and "count" not in entry)
+            if refusal and self.refused[entry["client"]] > 10:
+                self.folded[entry["client"], entry["status"]] += 1
+                return
             self.seq += 1
             now = datetime.now(UTC).isoformat()
             entry |= {"seq": self.seq, "time": now, "previous": self.last}
@@ -63,6 +67,14 @@ class Log:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.writelines(self.kept)
                 self.kept.clear()
+
+    def fold(self) -> None:
+        """Write the refusals that share a line, where it is time to."""
+        if self.folded and time.monotonic() > self.due:
+            with self.lock:
+                folded, self.folded, self.due = self.folded, Counter(), time.monotonic() + 5
+            for (client, status), times in folded.items():
+                self.add(client=client, status=status, count=times)
 
 
 def chained(entry: dict[str, Any]) -> str:
@@ -174,8 +186,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _predict(self) -> None:
         refused, client = self._refused("predict")
-        limited = self.server.limited(client)
-        if refused or limited:
+        if self.server.limited(client) or refused:
             return self._error(refused or 429, client)
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or len(length) > 12:
@@ -241,10 +252,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response_only(status)
         headers = () if weak == "exposed" else HEADERS
         retry = (("Retry-After", "1"),) if status in (429, 503) else ()
-        length = ("Content-Length", str(len(content)))
-        for name, value in (*headers, *retry, length, ("X-Request-Id", request_id), ("Connection", "close")):
+        own = (("Content-Length", str(len(content))), ("Content-Type", "application/json"))
+        for name, value in (*headers, *retry, *own, ("X-Request-Id", request_id), ("Connection", "close")):
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
         self.end_headers()
         self.close_connection = True
         if self.command != "HEAD":
@@ -275,6 +285,7 @@ def serve(options: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, lambda *_: Thread(target=server.shutdown).start())
         sys.stdout.write(f"serving on http://127.0.0.1:{server.server_address[1]}\n")
         sys.stdout.flush()
+        server.service_actions = server.log.fold  # type: ignore[method-assign]  # between two connections
         server.serve_forever(poll_interval=0.05)
     return 0
 
@@ -292,13 +303,12 @@ def main() -> int:
     serving, token, log = (verbs.add_parser(name) for name in ("serve", "token", "verify-log"))
     for name in ("weights", "log", "settings", "answers", "tokens"):
         serving.add_argument(f"--{name}", type=Path)
-    serving.add_argument("--sha256")
+    for verb, name in ((serving, "--sha256"), (token, "--name"), (token, "--expires")):
+        verb.add_argument(name)
     serving.add_argument("--open", action="store_true")
     serving.add_argument("--port", type=int, default=0)
     token.add_argument("--tokens", type=Path)
-    token.add_argument("--name")
     token.add_argument("--scope", action="append")
-    token.add_argument("--expires")
     log.add_argument("file", type=Path)
     options = parser.parse_args()
     if options.verb == "token":

@@ -1,0 +1,28 @@
+"""An ordinary question beside an attack, which must be answered in time."""
+
+from __future__ import annotations
+
+import time
+
+from audit.serving.bench import Bench, Server, Tried
+
+OTHERS_SECONDS = 5.0  # within which an ordinary question must be answered meanwhile
+
+
+class Waits:
+    """Asks ordinary questions, and notes how long each took."""
+
+    def __init__(self, bench: Bench, server: Server, tried: Tried) -> None:
+        """Ask nothing yet; findings go into ``tried``."""
+        self._bench, self._server, self._tried = bench, server, tried
+        self.seconds: list[float] = []
+
+    def ask(self, when: str) -> None:
+        """Ask one question; ``when`` says in a finding what else was going on."""
+        began = time.monotonic()
+        answer = self._server.predict(self._bench.sample, seconds=OTHERS_SECONDS)
+        self.seconds.append(time.monotonic() - began)
+        if answer is None or answer.status != 200:
+            said = "no answer" if answer is None else f"status {answer.status}"
+            message = f"{when} an ordinary question: {said} within {OTHERS_SECONDS:g} s"
+            self._tried.add("others wait", "/predict", message)
