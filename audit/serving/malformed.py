@@ -80,13 +80,15 @@ def _taken(batch: Batch, answers: Sequence[Answer | None]) -> dict[str, str]:
 
 def _afterwards(tried: Tried, bench: Bench, server: Server, batch: Batch, answers: Sequence[Answer | None]) -> None:
     """Look whether the server is still there."""
+    if server.child.running and _answers_again(bench, server):
+        return
     lost = [one.family for one, answer in zip(batch.requests, answers, strict=True) if answer is None and one.whole]
     about = "; ".join(lost[:NAMED]) or batch.kind
-    if not server.child.running:
-        message = f"the process ended when it was asked about: {about}: {bench.without_paths(server.child.complaint)}"
-        tried.add("crashed", "/predict", message)
-    elif not _answers_again(bench, server):
+    if server.child.running:  # looked at again, since its connections end before it does
         tried.add("does not answer", "/predict", f"an ordinary question is not answered after: {about}")
+        return
+    message = f"the process ended when it was asked about: {about}: {bench.without_paths(server.child.complaint)}"
+    tried.add("crashed", "/predict", message)
 
 
 def _answers_again(bench: Bench, server: Server) -> bool:
