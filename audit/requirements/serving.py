@@ -19,7 +19,8 @@ class ServerSpec(Record):
 
     ``command`` starts the server, which says ``serving on http://127.0.0.1:PORT`` as its first line of output.
     ``without_tokens`` or ``with_tokens`` is appended to it. ``make_token`` prints a new token, with ``expiring`` one
-    that has a last day, and ``verify_log`` ends with 0 where the log is whole. The audit fills in the places in braces.
+    that has a last day, and ``verify_log`` ends with 0 where the log is whole. ``revoke_token`` takes a token out of
+    the file again; without it that part is not tried. The audit fills in the places in braces.
     """
 
     command: Annotated[Arguments, Field(min_length=1)]
@@ -28,9 +29,10 @@ class ServerSpec(Record):
     make_token: Annotated[Arguments, Field(min_length=1)]
     expiring: Arguments
     verify_log: Annotated[Arguments, Field(min_length=1)]
+    revoke_token: Arguments = ()
     start_seconds: Annotated[float, Field(gt=0, le=300)] = 60.0
 
-    @field_validator("command", "without_tokens", "with_tokens", "make_token", "expiring", "verify_log")
+    @field_validator("command", "without_tokens", "with_tokens", "make_token", "expiring", "verify_log", "revoke_token")
     @classmethod
     def _known_places(cls, arguments: Arguments) -> Arguments:
         for place in re.findall(r"\{([^}]*)\}", " ".join(arguments)):

@@ -1,31 +1,55 @@
-"""Access: no request gets past the tokens, and none past the rate limit, whatever its headers say."""
+"""Access: no request gets past the tokens, and none past the rate limit, whatever its headers say.
+
+What this cannot see: a rate limit whose window is longer than the pauses of the check but shorter than a minute, a
+client told apart by a header that has an unusual name and is mentioned nowhere, tokens compared in a time that tells
+something, and a token that expires while the server runs.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import json
+import random
 import re
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from audit.requirements import AccessRequirement
-from audit.serving import client
+from audit.serving import client, disguises, rates
 from audit.serving.bench import Bench, Server, Tried, together
 from audit.serving.client import Answer, Header
+from audit.serving.rates import INFER, PREDICT, V1
 
 LONG_AGO, FAR = "2001-01-01", "2999-12-31"
-PER_MINUTE, OPEN_PER_MINUTE = 150, 30
+PER_MINUTE = 1000  # requests, more than are asked about tokens
 REFUSED = (400, 401, 403)
-PREDICT = "/predict"
+WITHIN = 5.0  # seconds in which a running server heeds what was changed in the file of tokens
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
     file: Path
+    made: date
     predict: str
     other: str
     metrics: str
     expired: str
+    yesterday: str
+    today: str
+    leaving: str
+
+    @property
+    def all(self) -> dict[str, str]:
+        """Return the tokens by what they are for."""
+        kinds = ("predict", "other", "metrics", "expired", "yesterday", "today", "leaving")
+        return {kind: getattr(self, kind) for kind in kinds}
 
 
 def access(bench: Bench, requirement: AccessRequirement) -> Tried:
@@ -34,62 +58,162 @@ def access(bench: Bench, requirement: AccessRequirement) -> Tried:
     Raises:
         TargetError: the server did not start, or no token was made.
     """
-    with_tokens, in_open_mode = together((_with_tokens, _in_open_mode), 2, lambda one: one(bench))
-    tried = Tried()
-    tried.n = with_tokens.n + in_open_mode.n
-    tried.take(with_tokens)
-    tried.take(in_open_mode)
+
+    def tokened(_: Bench) -> list[Tried]:
+        tokens, copied = _make(bench), bench.folder / "tokens-of-rates.json"
+        shutil.copy2(tokens.file, copied)
+        several = {"first": tokens.predict, "second": tokens.other, "metrics": tokens.metrics}
+        several |= {"third": tokens.today, "fourth": tokens.leaving}
+        parts: tuple[Callable[[], Tried], ...] = (
+            lambda: _with_tokens(bench, tokens),
+            lambda: rates.with_tokens(bench, copied, several),
+        )
+        return together(parts, 2, lambda one: one())
+
+    both = together((tokened, lambda _: [rates.in_open_mode(bench)]), 2, lambda one: one(bench))
+    tried, answered, not_tried = Tried(), dict[str, int](), list[str]()
+    for part in (part for parts in both for part in parts):
+        tried.n += part.n
+        tried.take(part)
+        answered |= part.settings.get("answered", {})
+        not_tried += part.settings.get("not_tried", [])
     tried.settings = {
         "requests": tried.n,
-        "rate_per_minute": {"a token": PER_MINUTE, "an address": OPEN_PER_MINUTE},
-        "answered_before_limit": {**with_tokens.settings, **in_open_mode.settings},
+        "rate_per_minute": {"a token": rates.LIMIT, "an address": rates.OPEN_LIMIT},
+        "answered_before_limit": answered,
+        **({"not_tried": not_tried} if not_tried else {}),
     }
     return tried
 
 
-def _with_tokens(bench: Bench) -> Tried:
-    tried, tokens = Tried(), _make(bench)
-    bearer, other = ([("Authorization", f"Bearer {token}")] for token in (tokens.predict, tokens.other))
-    with bench.serving({"rate_per_minute": PER_MINUTE}, tokens=tokens.file, log="tokens.jsonl") as server:
-        _try_tokens(bench, server, tokens, tried)
-        tried.settings = {"a token": _try_rate(bench, server, tried, PER_MINUTE, bearer)}
-        _expect(tried, "another token, beside one at its limit", server.predict(bench.sample, other), (200,))
-    return tried
-
-
-def _in_open_mode(bench: Bench) -> Tried:
-    tried = Tried()
-    with bench.serving({"rate_per_minute": OPEN_PER_MINUTE}, log="open.jsonl") as server:
-        tried.settings = {"an address": _try_rate(bench, server, tried, OPEN_PER_MINUTE, [])}
-    return tried
-
-
 def _make(bench: Bench) -> _Tokens:
-    file = bench.folder / "tokens.json"
+    file, today = bench.folder / "tokens.json", datetime.now(UTC).date()
     return _Tokens(
         file,
+        today,
         bench.make_token(file, "first", "predict", FAR),
         bench.make_token(file, "second", "predict"),
         bench.make_token(file, "scraper", "metrics"),
         bench.make_token(file, "former", "predict", LONG_AGO),
+        bench.make_token(file, "late", "predict", str(today - timedelta(days=1))),
+        bench.make_token(file, "ending", "predict", str(today)),
+        bench.make_token(file, "leaving", "predict"),
     )
+
+
+def _with_tokens(bench: Bench, tokens: _Tokens) -> Tried:
+    tried, settings = Tried(), {"rate_per_minute": PER_MINUTE}
+    elsewhere = {"TZ": _elsewhere(datetime.now(UTC))}
+    with bench.serving(settings, tokens=tokens.file, log="tokens.jsonl", environment=elsewhere) as server:
+        _try_tokens(bench, server, tokens, tried)
+        not_tried = _try_last_days(bench, server, tokens, tried)
+        not_tried += _try_changes(bench, server, tokens, tried)
+    tried.settings = {"not_tried": not_tried}
+    return tried
+
+
+def _elsewhere(now: datetime) -> str:
+    """Return a time zone (POSIX) in which it is another day than in UTC: the last day of a token is one of UTC."""
+    return "EAST-14" if now.hour >= 11 else "WEST+12"
 
 
 def _try_tokens(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) -> None:
     """Ask with every wrong token, and with the right ones."""
     stored = tokens.file.read_text(encoding="utf-8")
-    for name, token in (("predict", tokens.predict), ("metrics", tokens.metrics), ("expired", tokens.expired)):
-        if token in stored:
-            tried.add("token stored in clear", "tokens file", f"the {name} token can be read in the file of tokens")
+    for name, token in tokens.all.items():
+        if form := _readable(token, stored):
+            message = f"the token of the kind {name!r} can be read in the file of tokens ({form})"
+            tried.add("token stored in clear", "tokens file", message)
     for what, headers, allowed in _questions(tokens, stored):
         _expect(tried, what, server.predict(bench.sample, headers), allowed)
     for what, path in _detours(tokens.predict):
         answer = server.send(client.request("POST", path, bench.sample))
-        _expect(tried, what, answer, (400, 401, 403, 404, 405, 308, 301))
+        _expect(tried, what, answer, (400, 401, 403, 404, 405, 308, 301), path)
     bearer, scraper = f"Bearer {tokens.predict}", f"Bearer {tokens.metrics}"
-    _expect(tried, "/metrics without a token", server.get("/metrics"), (401,))
-    _expect(tried, "/metrics with another scope", server.get("/metrics", [("Authorization", bearer)]), (403,))
-    _expect(tried, "/metrics with its token", server.get("/metrics", [("Authorization", scraper)]), (200,))
+    for path in (V1, INFER):  # what is not there is no way in
+        for what, headers in (("no token", []), ("a token of another scope", [("Authorization", scraper)])):
+            sent = client.request("POST", path, _body(bench, path), headers)
+            _expect(tried, what, server.send(sent), (400, 401, 403, 404, 405), path)
+    _expect(tried, "no token", server.get("/metrics"), (401,), "/metrics")
+    _expect(tried, "a token of another scope", server.get("/metrics", [("Authorization", bearer)]), (403,), "/metrics")
+    _expect(tried, "the right token", server.get("/metrics", [("Authorization", scraper)]), (200,), "/metrics")
+    expired = [("Authorization", f"Bearer {tokens.expired}")]
+    _expect(tried, "an expired token", server.get("/metrics", expired), (401,), "/metrics")
+    _try_headers(bench, server, tried)
+
+
+def _try_headers(bench: Bench, server: Server, tried: Tried) -> None:
+    """Ask without a token, but with every header that might be believed."""
+    chance = random.Random(rates.SEED)
+    claims: tuple[Callable[[], str], ...] = (lambda: "127.0.0.1", lambda: "1", lambda: "admin")
+    for value in (*claims, disguises.values(chance)[1]):
+        for headers in disguises.bundles(disguises.names(), value):
+            tried.n += 1
+            answer = server.predict(bench.sample, headers)
+            if answer is not None and answer.status < 300:
+                guilty = ", ".join(f"{name}: {claimed}" for name, claimed in headers)
+                tried.add("let in", PREDICT, f"no token, but one of these headers: {guilty}"[:380])
+
+
+def _try_last_days(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) -> list[str]:
+    """Ask with a token whose last day is today, and with one whose last day was yesterday."""
+    yesterday, today = (
+        server.predict(bench.sample, [("Authorization", f"Bearer {one}")]) for one in (tokens.yesterday, tokens.today)
+    )
+    if datetime.now(UTC).date() != tokens.made:
+        return ["tokens on their last day: midnight passed meanwhile"]
+    zone = f"(UTC; the server's clock has the time zone {_elsewhere(datetime.now(UTC))})"
+    _expect(tried, f"a token whose last day was yesterday {zone}", yesterday, (401,))
+    _expect(tried, f"a token on its last day {zone}", today, (200,))
+    return []
+
+
+def _try_changes(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) -> list[str]:
+    """Make a token while the server runs, and revoke one: both hold within seconds, on open connections too."""
+    joined = [("Authorization", f"Bearer {bench.make_token(tokens.file, 'joined', 'predict')}")]
+    in_time = _within(tried, lambda: server.predict(bench.sample, joined), 200)
+    if in_time is None or in_time.status != 200:
+        message = f"a token made {WITHIN:g} s ago, while the server ran: {_said(in_time)}, expected 200"
+        tried.add("refused", PREDICT, message)
+    if not bench.subject.spec.revoke_token:
+        return ["revoking a token: the policy names no command for it"]
+    leaving = [("Authorization", f"Bearer {tokens.leaving}")]
+    sent = client.request("POST", PREDICT, bench.sample, leaving, close=False)
+    with client.kept(server.port) as ask:
+        _expect(tried, "a token that is still good", ask(sent), (200,))
+        bench.revoke_token(tokens.file, "leaving")
+        answer = _within(tried, lambda: server.predict(bench.sample, leaving), 401)
+        for how, last in (("", answer), (", over a connection that was open before", ask(sent))):
+            if last is not None and last.status < 300:
+                message = f"a token revoked {WITHIN:g} s ago{how}: {_said(last)}, expected 401"
+                tried.add("revoked token let in", PREDICT, message)
+    good = server.predict(bench.sample, [("Authorization", f"Bearer {tokens.predict}")])
+    _expect(tried, "the right token, after another one was revoked", good, (200,))
+    return []
+
+
+def _within(tried: Tried, ask: Callable[[], Answer | None], status: int) -> Answer | None:
+    """Ask until an answer has a status, for some seconds; returns the last answer."""
+    deadline = time.monotonic() + WITHIN
+    while True:
+        answer = ask()
+        tried.n += 1
+        if (answer is not None and answer.status == status) or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.2)
+
+
+def _readable(token: str, stored: str) -> str | None:
+    """Return in which form a token can be read in the file; None where it cannot."""
+    forms = {"as it is": token, "in hexadecimal": token.encode().hex(), "backwards": token[::-1]}
+    forms["in base64"] = base64.b64encode(token.encode()).decode().rstrip("=")
+    with suppress(ValueError, binascii.Error):
+        forms["its bytes in hexadecimal"] = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).hex()
+    return next((form for form, text in forms.items() if len(text) >= 8 and text in stored), None)
+
+
+def _body(bench: Bench, path: str) -> bytes:
+    return client.tensor_body(json.loads(bench.sample)["pixels"]) if path == INFER else bench.sample
 
 
 def _questions(tokens: _Tokens, stored: str) -> Iterator[tuple[str, Sequence[Header], Sequence[int]]]:
@@ -102,6 +226,14 @@ def _questions(tokens: _Tokens, stored: str) -> Iterator[tuple[str, Sequence[Hea
     wrong = ["", " ", "x", "null", "undefined", "*", "' OR 1=1 --", "{}", "\xff", good[:-1], good[1:], f"{good}x"]
     wrong += [good.swapcase(), good.lower(), good.upper(), good[::-1], f"{good[:8]} {good[8:]}", f"{good},{good}"]
     wrong += [f"{good}\x0b", f"\xa0{good}", f'"{good}"', "first", "e30.e30.", "A" * 4000, f"{good}\u00a0{good}"]
+    digest = hashlib.sha256(good.encode())
+    wrong += [
+        digest.hexdigest(),
+        base64.b64encode(digest.digest()).decode(),
+        good.encode().hex(),
+        good[:20],
+        good[-20:],
+    ]
     wrong += sorted(set(re.findall(r"[A-Za-z0-9+/=_$:-]{16,}", stored)))[:12]  # what a thief of the file would have
     for token in wrong:
         yield f"a wrong token, {token[:12]!a}", [("Authorization", f"Bearer {token}")], REFUSED
@@ -112,6 +244,7 @@ def _questions(tokens: _Tokens, stored: str) -> Iterator[tuple[str, Sequence[Hea
     yield "two Authorization headers, the first right", both[::-1], REFUSED
     for name in ("X-Authorization", "Proxy-Authorization", "X-Api-Key", "X-Access-Token", "Cookie", "X-Forwarded-User"):
         yield f"the right token in {name}", [(name, f"Bearer {good}")], (401,)
+        yield f"the right token in {name}, alone", [(name, good)], (401,)
     here = client.ADDRESS
     for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Client-IP", "X-Forwarded-Host", "X-Remote-User"):
         yield f"{name} instead of a token", [(name, f"for={here}" if name == "Forwarded" else here)], (401,)
@@ -127,66 +260,13 @@ def _detours(token: str) -> Iterator[tuple[str, str]]:
         yield f"the right token as ?{name}=", f"{PREDICT}?{name}={token}"
 
 
-def _expect(tried: Tried, what: str, answer: Answer | None, allowed: Sequence[int]) -> None:
+def _expect(tried: Tried, what: str, answer: Answer | None, allowed: Sequence[int], where: str = PREDICT) -> None:
     tried.n += 1
     if answer is None and not set(allowed) & set(REFUSED):
-        tried.add("refused", PREDICT, f"{what}: no answer, expected {_one_of(allowed)}")
+        tried.add("refused", where, f"{what}: no answer, expected {_one_of(allowed)}")
     elif answer is not None and answer.status not in allowed:
         rule = "let in" if answer.status < 300 else "refused" if 200 in allowed else "another answer"
-        tried.add(rule, PREDICT, f"{what}: {_said(answer)}, expected {_one_of(allowed)}")
-
-
-def _try_rate(bench: Bench, server: Server, tried: Tried, limit: int, headers: Sequence[Header]) -> int:
-    """Ask until the limit is reached, then try to look like somebody else; returns how many were answered."""
-    who = "a token" if headers else "an address"
-    # a limit by fixed windows allows for twice as many where a window ends in between
-    answered, last = _ask_until_limited(bench, server, tried, 2 * limit + 1, headers)
-    if last is None or last.status != 429:
-        tried.add("no limit", PREDICT, f"{who} had {answered} answers within seconds, allowed are {limit} a minute")
-        return answered
-    if not _whole(last.header("Retry-After")):
-        tried.add("no Retry-After", PREDICT, f"429 without seconds in Retry-After: {last.header('Retry-After')!r}")
-    for what, more in _disguises():
-        for _ in range(2):  # a window may have ended just now: then the same once more
-            answer = server.predict(bench.sample, [*headers, *more])
-            tried.n += 1
-            if answer is None or answer.status == 429:
-                break
-            _ask_until_limited(bench, server, tried, 2 * limit + 1, headers)
-        else:
-            tried.add("limit evaded", PREDICT, f"{who}, at its limit: {what}: {_said(answer)}")
-    return answered
-
-
-def _ask_until_limited(
-    bench: Bench, server: Server, tried: Tried, most: int, headers: Sequence[Header]
-) -> tuple[int, Answer | None]:
-    answered, answer = 0, None
-    for _ in range(most):
-        answer = server.predict(bench.sample, headers)
-        tried.n += 1
-        if answer is not None and answer.status == 503:
-            time.sleep(0.05)
-        if answer is not None and answer.status == 429:
-            break
-        answered += answer is not None and answer.status == 200
-    return answered, answer
-
-
-def _disguises() -> Iterator[tuple[str, list[Header]]]:
-    for name in ("X-Forwarded-For", "X-Real-IP", "Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP"):
-        for address in ("192.0.2.7", "127.0.0.2"):
-            yield f"{name}: {address}", [(name, address)]
-    yield "Forwarded", [("Forwarded", "for=192.0.2.8")]
-    yield "X-Forwarded-For in a chain", [("X-Forwarded-For", "192.0.2.9, 127.0.0.1")]
-    yield "X-Forwarded-For twice", [("X-Forwarded-For", "192.0.2.10"), ("X-Forwarded-For", "127.0.0.1")]
-    yield "another User-Agent", [("User-Agent", "somebody else")]
-    yield "another Host", [("X-Forwarded-Host", "elsewhere.example")]
-    yield "a cookie", [("Cookie", "session=1")]
-
-
-def _whole(value: str | None) -> bool:
-    return value is not None and value.isdecimal() and int(value) > 0
+        tried.add(rule, where, f"{what}: {_said(answer)}, expected {_one_of(allowed)}")
 
 
 def _said(answer: Answer | None) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -37,7 +38,9 @@ ORDINARY = {
     "header_seconds": LIMIT_SECONDS,
     "request_seconds": LIMIT_SECONDS,
 }
+PLANTED = secrets.token_hex(16)  # what nobody but the server process is told, and no answer may hold
 DEBUGGING = {"FLASK_DEBUG": "1", "FLASK_ENV": "development", "DEBUG": "1", "WERKZEUG_DEBUG_PIN": "off"}
+SECRETS = {"API_SECRET": PLANTED, "DATABASE_URL": f"postgresql://service:{PLANTED}@127.0.0.1/service"}
 KEPT = 25  # findings of one rule that are told one by one
 SERVING = re.compile(r"serving on http://127\.0\.0\.1:(\d{1,5})")
 Thing = TypeVar("Thing")
@@ -153,7 +156,7 @@ class Bench:
     def ordinary(self) -> Iterator[Server]:
         """Give a server in open mode without a limit on the rate: the one that checks share, or one of this bench.
 
-        Debugging is asked for in its environment, and must not come.
+        Debugging is asked for in its environment, and must not come; a secret is there, and must stay.
 
         Raises:
             TargetError: it did not come up.
@@ -161,7 +164,7 @@ class Bench:
         if self._shared is not None:
             yield self._shared.server()
         else:
-            with self.serving(ORDINARY, log="ordinary.jsonl", environment=DEBUGGING) as server:
+            with self.serving(ORDINARY, log="ordinary.jsonl", environment=DEBUGGING | SECRETS) as server:
                 yield server
 
     @contextmanager
@@ -216,6 +219,16 @@ class Bench:
         if done.code != 0 or not token or len(token.split()) != 1:
             raise TargetError(f"no token was made: {self.without_paths(done.tail)}")
         return token
+
+    def revoke_token(self, tokens: Path, name: str) -> None:
+        """Take a token out of its file, by the command of the policy.
+
+        Raises:
+            TargetError: it could not be done.
+        """
+        done = self._run(self._filled(self.subject.spec.revoke_token, {"tokens": str(tokens), "name": name}))
+        if done.code != 0:
+            raise TargetError(f"a token could not be revoked: {self.without_paths(done.tail)}")
 
     def verify_log(self, log: Path) -> Finished:
         """Have an audit log verified."""
@@ -278,6 +291,7 @@ def weak_subject(subject: Subject, weak: str, folder: Path) -> Subject:
         make_token=(*program, "token", "--tokens", "{tokens}", "--name", "{name}", "--scope", "{scope}"),
         expiring=("--expires", "{expires}"),
         verify_log=(*program, "verify-log", "{log}"),
+        revoke_token=(*program, "token", "--tokens", "{tokens}", "--name", "{name}"),
         start_seconds=30,
     )
     return replace(subject, spec=spec)

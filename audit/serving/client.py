@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -51,10 +51,17 @@ class Answer:
 
 
 def request(
-    method: str, path: str, body: bytes | None = None, headers: Sequence[Header] = (), kind: str = JSON
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Sequence[Header] = (),
+    kind: str = JSON,
+    *,
+    host: str = ADDRESS,
+    close: bool = True,
 ) -> bytes:
-    """Return a well-formed request as bytes; headers that are given replace none of its own."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {ADDRESS}", "Connection: close"]
+    """Return a well-formed request as bytes; ``headers`` replace none of its own, ``close`` ends the connection."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(["Connection: close"] if close else [])]
     if body is not None:
         lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers]
@@ -66,7 +73,15 @@ def pixels_body(pixels: Sequence[float]) -> bytes:
     return json.dumps({"pixels": list(pixels)}).encode()
 
 
-def exchange(port: int, sent: bytes, *, seconds: float = PATIENCE, half_close: bool = False) -> Answer | None:
+def tensor_body(pixels: Sequence[float], count: int = 1) -> bytes:
+    """Return the body of a question about so many images, all the same, in the Open Inference Protocol."""
+    tensor = {"name": "pixels", "shape": [count, len(pixels)], "datatype": "FP32", "data": [list(pixels)] * count}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def exchange(
+    port: int, sent: bytes, *, seconds: float = PATIENCE, half_close: bool = False, source: str | None = None
+) -> Answer | None:
     """Send bytes and read one answer.
 
     Args:
@@ -74,12 +89,14 @@ def exchange(port: int, sent: bytes, *, seconds: float = PATIENCE, half_close: b
         sent: the request.
         seconds: time-out of each step.
         half_close: say that nothing more will come, for a request that is cut short.
+        source: the address to ask from, another one of the loopback network.
 
     Returns:
         The answer; None where the server closed the connection, or kept silent, without one.
     """
     try:
-        with socket.create_connection((ADDRESS, port), timeout=seconds) as connection:
+        come_from = None if source is None else (source, 0)
+        with socket.create_connection((ADDRESS, port), timeout=seconds, source_address=come_from) as connection:
             with suppress(OSError):  # a server may answer, and close, before it has read everything
                 connection.sendall(sent)
                 if half_close:
@@ -87,6 +104,33 @@ def exchange(port: int, sent: bytes, *, seconds: float = PATIENCE, half_close: b
             return read_answer(connection, sent.split(b" ", 1)[0].decode("latin-1"))
     except OSError:
         return None
+
+
+@contextmanager
+def kept(port: int, *, seconds: float = PATIENCE) -> Iterator[Callable[[bytes], Answer | None]]:
+    """Give a function that sends one request after the other over a single connection; None once it is closed.
+
+    Raises:
+        OSError: there is no connection.
+    """
+    with socket.create_connection((ADDRESS, port), timeout=seconds) as connection:
+
+        def ask(sent: bytes) -> Answer | None:
+            try:
+                connection.sendall(sent)
+            except OSError:
+                return None
+            return read_answer(connection, sent.split(b" ", 1)[0].decode("latin-1"))
+
+        yield ask
+
+
+def can_ask_from(source: str) -> bool:
+    """Tell whether this machine lets a program ask from an address."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
+        one.bind((source, 0))
+        return True
+    return False
 
 
 def read_answer(connection: socket.socket, method: str = "GET") -> Answer | None:

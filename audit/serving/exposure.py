@@ -1,4 +1,8 @@
-"""Exposure: security headers everywhere, no debug mode, and no file that nobody meant to publish."""
+"""Exposure: security headers everywhere, no debug mode, no secret told, and no page, host or file that is not ours.
+
+What this cannot see: files under names that it does not try, secrets that a server tells in a form of its own
+(encrypted, cut into pieces), and what is told to browsers only after a script has run.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ import secrets
 from collections.abc import Iterator
 
 from audit.requirements import ExposureRequirement
-from audit.serving import client
-from audit.serving.bench import Bench, Server, Tried
+from audit.serving import client, origins, planted
+from audit.serving.bench import Bench, Tried, together
 from audit.serving.client import Answer
 from audit.serving.internals import leaks
+from audit.serving.planted import Listener
 
 PAGES = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/does-not-exist")
 UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "'unsafe-hashes'", "*", "http:", "https:", "data:")
@@ -54,24 +59,35 @@ def exposure(bench: Bench, requirement: ExposureRequirement) -> Tried:
     """Look at every page and its parts, then for what should not be there; debugging is asked for in the environment.
 
     Raises:
-        TargetError: the server did not start.
+        TargetError: the server did not start, or no token was made.
     """
+    in_open_mode, tokened = together((_in_open_mode, planted.with_tokens), 2, lambda part: part(bench))
+    in_open_mode.n += tokened.n
+    in_open_mode.take(tokened)
+    in_open_mode.settings |= {"requests": in_open_mode.n, **tokened.settings}
+    return in_open_mode
+
+
+def _in_open_mode(bench: Bench) -> Tried:
     tried, canary = Tried(), secrets.token_hex(16)
     (bench.folder / "canary.txt").write_text(canary, encoding="utf-8")
     with bench.ordinary() as server:
-        page = server.get("/")
+        listener = Listener(server, tried, planted.places(bench))
+        page = listener.get("/")
         text = "" if page is None else page.body.decode("utf-8", errors="replace")
         parts = sorted({f"/{found.lstrip('/')}" for found in SCOPED.findall(text)})
         for sent in _shown(bench, parts):
-            _look(tried, sent, server.send(sent))
+            _look(tried, sent, listener.send(sent))
         for name, pattern in INLINE.items():
             if found := pattern.search(text):
                 tried.add(name, "/", f"the page has {found.group()[:80]!r}")
         probes = [*_hidden(bench, parts)]
         for path in probes:
-            _is_hidden(tried, server, path, canary, page)
-        _no_echo(tried, server)
-    tried.settings = {"requests": tried.n, "pages": len(PAGES) + len(parts), "hidden_paths_tried": len(probes)}
+            _is_hidden(listener, path, canary, page)
+        _no_echo(listener)
+        origins.hosts(listener, [*PAGES, *parts], bench.sample)
+        origins.origins(listener, PAGES, bench.sample)
+    tried.settings = {"pages": len(PAGES) + len(parts), "hidden_paths_tried": len(probes)}
     return tried
 
 
@@ -89,8 +105,7 @@ def _shown(bench: Bench, parts: list[str]) -> Iterator[bytes]:
 
 def _look(tried: Tried, sent: bytes, answer: Answer | None) -> None:
     """Hold one answer to the headers that every answer must have."""
-    line = " ".join(sent.split(b"\r\n", 1)[0].decode("ascii", errors="replace").split()[:2])
-    tried.n += 1
+    line = planted.line(sent)
     if answer is None:
         tried.add("no answer", line, "the connection was closed without an answer")
         return
@@ -109,8 +124,8 @@ def _look(tried: Tried, sent: bytes, answer: Answer | None) -> None:
         tried.add("may be sniffed", line, "X-Content-Type-Options is not nosniff")
     if (answer.header("Referrer-Policy") or "").lower() not in ("no-referrer", "same-origin", "strict-origin"):
         tried.add("tells referrers", line, f"Referrer-Policy is {answer.header('Referrer-Policy')!r}")
-    if answer.header("Access-Control-Allow-Origin") == "*":
-        tried.add("any origin", line, "Access-Control-Allow-Origin is *")
+    if allowed := origins.allowed_origin(answer, "*"):
+        tried.add("any origin", line, allowed)
     if not answer.request_id:
         tried.add("no request id", line, "no X-Request-Id")
     for kind, text in leaks(answer, sent)[:1]:
@@ -132,10 +147,9 @@ def _hidden(bench: Bench, parts: list[str]) -> Iterator[str]:
     yield f"//{targets[1]}"
 
 
-def _is_hidden(tried: Tried, server: Server, path: str, canary: str, page: Answer | None) -> None:
+def _is_hidden(listener: Listener, path: str, canary: str, page: Answer | None) -> None:
     """Ask for what should not be there; the start page, which ignores a query, is no find."""
-    answer = server.get(path)
-    tried.n += 1
+    answer, tried = listener.get(path), listener.tried
     where = path if canary not in path else "/canary"
     where = where if len(where) < 80 else f"{where[:40]}...{where[-25:]}"
     if answer is None:
@@ -148,13 +162,12 @@ def _is_hidden(tried: Tried, server: Server, path: str, canary: str, page: Answe
         tried.add("server error", where, f"status {answer.status}")
 
 
-def _no_echo(tried: Tried, server: Server) -> None:
+def _no_echo(listener: Listener) -> None:
     """Ask for an echo (TRACE), which gives scripts the headers that they may not see."""
     mark = secrets.token_hex(8)
-    answer = server.send(client.request("TRACE", "/", headers=[("X-Mark", mark)]))
-    tried.n += 1
+    answer = listener.send(client.request("TRACE", "/", headers=[("X-Mark", mark)]))
     if answer is not None and (answer.status == 200 or mark.encode() in answer.body):
-        tried.add("echoes", "/", f"TRACE: status {answer.status}")
+        listener.tried.add("echoes", "/", f"TRACE: status {answer.status}")
 
 
 def _kind(answer: Answer | None) -> str | None:

@@ -114,7 +114,7 @@ class Server(ThreadingTCPServer):
             sys.exit(_fail("the weight file is not the pinned one", 3))
         self.settings = DEFAULTS | json.loads(options.settings.read_text(encoding="utf-8"))
         self.answers = json.loads(options.answers.read_text(encoding="utf-8"))
-        self.tokens = None if options.open else json.loads(options.tokens.read_text(encoding="utf-8"))
+        self.tokens = None if options.open else options.tokens  # read for each request: what is revoked is refused
         self.log, self.busy = Log(options.log, self.weak), BoundedSemaphore(self.settings["in_flight"])
         self.asked: dict[str, deque[float]] = defaultdict(deque)
         super().__init__(("127.0.0.1", options.port), Handler)
@@ -130,13 +130,13 @@ class Server(ThreadingTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that hang up."""
 
-    def limited(self, client: str) -> bool:
-        """Tell whether a client has asked too often within the last minute."""
+    def limited(self, client: str, times: int = 1) -> bool:
+        """Tell whether a client has asked too often within the last minute: ``times`` as often as one may."""
         asked, now = self.asked[client], time.monotonic()
         while asked and asked[0] < now - 60:
             asked.popleft()
         asked.append(now)
-        return len(asked) > int(self.settings["rate_per_minute"])
+        return len(asked) > times * int(self.settings["rate_per_minute"])
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -167,6 +167,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _dispatch(self) -> None:
         path, weak = self.path.partition("?")[0], self.server.weak
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        if weak != "exposed" and host.partition(":")[0].lower() not in ("127.0.0.1", "localhost"):
+            return self._error(421)
+        if weak != "exposed" and origin and origin.partition("://")[2] != host:
+            return self._error(403)
         if (self.command, path) == ("POST", "/predict"):
             return self._predict()
         if weak == "exposed" and self.command == "GET":
@@ -179,15 +184,17 @@ class Handler(BaseHTTPRequestHandler):
             same = hashlib.sha256(self.server.weights.read_bytes()).hexdigest() == self.server.digest
             if self.command not in ("GET", "HEAD"):
                 return self._error(405)
-            if path == "/metrics" and (refused := self._refused("metrics")[0]):
-                return self._error(refused)
+            if path == "/metrics":
+                refused, client = self._refused("metrics")
+                if refused := 429 if self.server.limited(client) else refused:
+                    return self._error(refused)
             return self._say(503 if path == "/readyz" and not same and weak != "blind" else 200, {"status": "shown"})
         return self._error(404)
 
     def _predict(self) -> None:
         refused, client = self._refused("predict")
-        if self.server.limited(client) or refused:
-            return self._error(refused or 429, client)
+        if refused := 429 if self.server.limited(client) else refused:
+            return self._error(refused, client)
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or len(length) > 12:
             return self._error(400, client)
@@ -227,9 +234,10 @@ class Handler(BaseHTTPRequestHandler):
             return None, (self.headers.get("X-Forwarded-For") or client) if weak == "trusting" else client
         given = self.headers.get_all("Authorization") or []
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        known = self.server.tokens.get(hashlib.sha256(token.encode()).hexdigest())
+        tokens = json.loads(self.server.tokens.read_text(encoding="utf-8"))
+        known = tokens.get(hashlib.sha256(token.encode()).hexdigest())
         if scheme != "Bearer" or known is None:
-            return 401, client
+            return 429 if self.server.limited("failures", 10) else 401, client
         expired = known["expires"] is not None and known["expires"] < datetime.now(UTC).date().isoformat()
         if weak == "trusting":
             return None, known["name"]
@@ -269,13 +277,15 @@ class Handler(BaseHTTPRequestHandler):
         """Keep requests out of the terminal."""
 
 
-def make_token(path: Path, name: str, scopes: list[str], expires: str | None) -> int:
-    """Print a new token and keep its hash."""
-    token = secrets.token_urlsafe(24)
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[hashlib.sha256(token.encode()).hexdigest()] = {"name": name, "scopes": scopes, "expires": expires}
-    path.write_text(json.dumps(known), encoding="utf-8")
-    sys.stdout.write(f"{token}\n")
+def make_token(path: Path, name: str, scopes: list[str] | None, expires: str | None) -> int:
+    """Print a new token and keep its hash; without scopes, take the tokens of that name away."""
+    token, known = secrets.token_urlsafe(24), json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = {digest: entry for digest, entry in known.items() if entry["name"] != name}
+    if scopes:
+        known[hashlib.sha256(token.encode()).hexdigest()] = {"name": name, "scopes": scopes, "expires": expires}
+        sys.stdout.write(f"{token}\n")
+    path.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
+    path.with_suffix(".new").replace(path)
     return 0
 
 

@@ -1,0 +1,203 @@
+"""Weaknesses of headers, page and files, that the check ``exposure`` must find."""
+
+from __future__ import annotations
+
+from benchmarks.catches.mutant import Mutant, Patch
+
+_CALL = 'response.headers.update({**HEADERS, "X-Request-Id": exchange.request_id, **traced(exchange.request)})'
+_PAGE = 'partial(_constant, page.encode(), "text/html")'
+_NOT_JSON = 'raise Problem(400, "not_json", "The body is not JSON.") from error'
+_NO_PLACE = 'raise Problem(404, "not_found", "There is nothing at this address.")'
+
+
+def _weak(rule: str, name: str, *patches: Patch, missed: str = "") -> Mutant:
+    return Mutant(name, "exposure", (rule,), patches, missed)
+
+
+def _app(old: str, new: str) -> Patch:
+    return Patch("app.py", old, new)
+
+
+def _places(old: str, new: str) -> Patch:
+    return Patch("endpoints.py", old, new)
+
+
+def _header(old: str, new: str) -> Patch:
+    return Patch("problems.py", old, new)
+
+
+def _in_page(tag: str) -> Patch:
+    return _places(_PAGE, f'partial(_constant, page.replace("</body>", {tag!r}).encode(), "text/html")')
+
+
+_METHODS = "if exchange.request.method not in endpoint.methods:"
+_SOURCES = """for file in sorted((_HERE / "static").iterdir())
+        },
+        **{
+            f"/static/{file.name}": Endpoint("source", partial(_constant, file.read_bytes(), "text/plain"))
+            for file in _HERE.glob("*.py")
+        },"""
+_READ = """from pathlib import Path
+
+            file = Path(__file__).parent / "static" / exchange.request.url.path.removeprefix("/static/")
+            if file.is_file():
+                return Response(file.read_bytes())
+            """
+_DECODED = """from pathlib import Path
+            from urllib.parse import unquote
+
+            path = exchange.request.scope["raw_path"].decode()
+            file = Path(__file__).parent / "static" / unquote(path.removeprefix("/static/"))
+            if ".." not in path and file.is_file():
+                return Response(file.read_bytes())
+            """
+_ZERO = """if "\\0" in exchange.request.scope["path"]:
+                raise ValueError
+            """
+_TRACED = """if exchange.request.method == "TRACE":
+            return Response(str(exchange.request.headers))
+        """
+
+
+def _without(when: str, *names: str) -> Patch:
+    """Return the patch that leaves headers out of some answers."""
+    gone = "".join(f'\n            del response.headers["{name}"]' for name in names)
+    return _app(_CALL, f"{_CALL}\n        if {when}:{gone}")
+
+
+PAGE: tuple[Mutant, ...] = (
+    # headers
+    _weak(
+        "no strict CSP",
+        "no policy for what the page may load",
+        _header('"Content-Security-Policy": (', '"X-Policy": ('),
+    ),
+    _weak(
+        "no strict CSP",
+        "errors have no policy for what they may load",
+        _without("response.status_code >= 400", "Content-Security-Policy"),
+    ),
+    _weak(
+        "loose CSP", "inline scripts are allowed", _header("script-src 'self';", "script-src 'self' 'unsafe-inline';")
+    ),
+    _weak(
+        "loose CSP", "scripts of every origin are allowed", _header("script-src 'self';", "script-src 'self' https:;")
+    ),
+    Mutant(
+        "the page may be framed",
+        "exposure",
+        ("may be framed",),
+        (_header("frame-ancestors 'none'", "frame-ancestors 'self'"), _header('"X-Frame-Options": "DENY",', "")),
+    ),
+    Mutant(
+        "errors may be framed",
+        "exposure",
+        ("may be framed", "no strict CSP"),
+        (_without("response.status_code == 404", "Content-Security-Policy", "X-Frame-Options"),),
+    ),
+    _weak("may be sniffed", "types may be guessed", _header('"X-Content-Type-Options": "nosniff",', "")),
+    _weak(
+        "may be sniffed",
+        "types of the page's parts may be guessed",
+        _without('name == "static"', "X-Content-Type-Options"),
+    ),
+    _weak(
+        "tells referrers",
+        "referrers are told in full",
+        _header('"Referrer-Policy": "no-referrer",', '"Referrer-Policy": "unsafe-url",'),
+    ),
+    _weak("tells referrers", "nothing is said of referrers", _header('"Referrer-Policy": "no-referrer",', "")),
+    _weak("no request id", "no answer has a request id", _app('"X-Request-Id": exchange.request_id, ', "")),
+    _weak(
+        "no request id",
+        "refusals have no request id",
+        _without("response.status_code >= 400", "X-Request-Id"),
+    ),
+    # the page
+    _weak("inline script", "the page has a script of its own", _in_page("<script>let mode = 'draw';</script></body>")),
+    _weak("inline script", "the page has a module of its own", _in_page("<SCRIPT type=module>start()</SCRIPT></body>")),
+    _weak("inline style", "the page has a style of its own", _in_page("<style>p { color: red }</style></body>")),
+    _weak("inline style", "a part of the page has a style of its own", _in_page("<p style=color:red>x</p></body>")),
+    _weak(
+        "inline handler",
+        "a button has its script in an attribute",
+        _in_page("<button onclick=send()>x</button></body>"),
+    ),
+    _weak(
+        "inline handler", "a picture has its script in an attribute", _in_page("<img src=x onerror='send()'></body>")
+    ),
+    _weak(
+        "foreign content",
+        "the page has a script of a network for content",
+        _in_page('<script src="https://cdn.example/x.js"></script></body>'),
+    ),
+    _weak(
+        "foreign content",
+        "the page has a style from elsewhere",
+        _in_page('<link rel=stylesheet href="//cdn.example/x.css"></body>'),
+    ),
+    # the inside
+    _weak(
+        "internals",
+        "answers say what the server is made of",
+        _app(_CALL, f'{_CALL}\n        response.headers["Server"] = "uvicorn"'),
+    ),
+    _weak(
+        "internals",
+        "refusals say where they came from",
+        _app('"There is nothing at this address."', 'f"There is nothing at this address ({__file__})."'),
+    ),
+    _weak(
+        "exposed",
+        "there is a console to debug with",
+        _places(
+            '"/healthz": Endpoint("healthz", _alive),',
+            '"/healthz": Endpoint("healthz", _alive),\n        "/console": Endpoint("console", _alive),',
+        ),
+    ),
+    _weak(
+        "exposed",
+        "the source of the page's folder is served",
+        _places(
+            'for file in sorted((_HERE / "static").iterdir())\n        },',
+            _SOURCES,
+        ),
+    ),
+    _weak(
+        "path traversal",
+        "what lies below /static/ is read by its name",
+        _app(_NO_PLACE, f"{_READ}{_NO_PLACE}"),
+    ),
+    _weak(
+        "path traversal",
+        "names of files are decoded after they were looked at",
+        _app(_NO_PLACE, f"{_DECODED}{_NO_PLACE}"),
+    ),
+    _weak(
+        "server error",
+        "an address that is none is a mistake of ours",
+        _app(_NO_PLACE, "raise KeyError(exchange.request.url.path)"),
+    ),
+    _weak(
+        "server error",
+        "an address with a zero in it is a mistake of ours",
+        _app(_NO_PLACE, f"{_ZERO}{_NO_PLACE}"),
+    ),
+    _weak(
+        "echoes",
+        "TRACE is answered",
+        _app(_METHODS, f"{_TRACED}{_METHODS}"),
+    ),
+    _weak(
+        "echoes",
+        "a method that is not taken is refused with the headers that came",
+        _app('"This address does not take that method."', 'f"Not for this address: {dict(exchange.request.headers)}"'),
+    ),
+    _weak(
+        "no answer",
+        "what is no JSON ends the connection",
+        Patch("pixels.py", _NOT_JSON, "raise ClientDisconnect from error"),
+        Patch("pixels.py", "import torch\n", "import torch\nfrom starlette.requests import ClientDisconnect\n"),
+    ),
+    _weak("no answer", "an address that is none ends the connection", _app(_NO_PLACE, "raise ClientDisconnect")),
+)
