@@ -59,7 +59,7 @@ def access(bench: Bench, requirement: AccessRequirement) -> Tried:
         TargetError: the server did not start, or no token was made.
     """
 
-    def tokened(_: Bench) -> list[Tried]:
+    def tokened() -> list[Tried]:
         tokens, copied = _make(bench), bench.folder / "tokens-of-rates.json"
         shutil.copy2(tokens.file, copied)
         several = {"first": tokens.predict, "second": tokens.other, "metrics": tokens.metrics}
@@ -70,7 +70,11 @@ def access(bench: Bench, requirement: AccessRequirement) -> Tried:
         )
         return together(parts, 2, lambda one: one())
 
-    both = together((tokened, lambda _: [rates.in_open_mode(bench)]), 2, lambda one: one(bench))
+    def in_open_mode() -> list[Tried]:
+        return [rates.in_open_mode(bench)]
+
+    ways: tuple[Callable[[], list[Tried]], ...] = (tokened, in_open_mode)
+    both = together(ways, 2, lambda one: one())
     tried, answered, not_tried = Tried(), dict[str, int](), list[str]()
     for part in (part for parts in both for part in parts):
         tried.n += part.n

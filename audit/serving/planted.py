@@ -96,9 +96,9 @@ def with_tokens(bench: Bench) -> Tried:
         bearers = {scope: ("Authorization", f"Bearer {token}") for scope, token in several.items()}
         for sent in _tellers(bench, mark, bearers["predict"], several["predict"]):
             listener.send(sent)
-        for scope in (None, "predict", "metrics"):
-            headers = (bearers[scope],) if scope else ()
-            _open_pages(listener, server.log, headers, scope)
+        _open_pages(listener, server.log, (), None)
+        for scope, bearer in bearers.items():
+            _open_pages(listener, server.log, (bearer,), scope)
         _not_ready(listener, file, bearers["metrics"], tried)
     return tried
 

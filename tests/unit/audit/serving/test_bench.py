@@ -116,3 +116,10 @@ def test_lines_of_rotated_logs_count_and_neither_torn_ones_nor_anchors_do(tmp_pa
 
 def test_results_come_in_the_order_of_the_questions():
     assert together(range(50), 4, lambda one: one * one) == [one * one for one in range(50)]
+
+
+def test_a_token_that_cannot_be_revoked_is_an_error(subject, folder):
+    weak = weak_subject(subject, "", folder)
+    spec = weak.spec.model_copy(update={"revoke_token": ("-c", "import sys; sys.exit('no such name')")})
+    with pytest.raises(TargetError, match="a token could not be revoked: no such name"):
+        Bench(dataclasses.replace(weak, spec=spec), folder).revoke_token(folder / "tokens.json", "a")

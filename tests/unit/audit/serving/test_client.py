@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from threading import Thread
 
@@ -72,3 +73,25 @@ def test_silence_is_none():
 @pytest.mark.parametrize("body", [b"", b"[1]", b"7", b"\xff\xfe", b"{"])
 def test_a_body_that_is_no_object_is_an_empty_one(body):
     assert Answer(200, (), body).json == {}
+
+
+def test_a_kept_connection_takes_one_request_after_the_other(answering):
+    port, got = answering(OK)
+    with client.kept(port) as ask:
+        assert ask(client.request("GET", "/", close=False)).json == {"a": 1}
+        assert ask(client.request("GET", "/", close=False)) is None
+    assert b"Connection: close" not in got[0]
+
+
+def test_a_request_may_come_from_another_address_and_be_for_another_host(answering):
+    port, got = answering(OK)
+    sent = client.request("GET", "/", host="elsewhere.example")
+    assert client.exchange(port, sent, source="127.0.0.1").status == 200
+    assert b"Host: elsewhere.example\r\n" in got[0]
+    assert client.can_ask_from("127.0.0.1")
+    assert not client.can_ask_from("192.0.2.1")
+
+
+def test_a_tensor_says_its_shape():
+    said = json.loads(client.tensor_body([0.0, 1.0], 3))["inputs"][0]
+    assert (said["shape"], said["data"]) == ([3, 2], [[0.0, 1.0]] * 3)
