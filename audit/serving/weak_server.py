@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -167,11 +168,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _dispatch(self) -> None:
         path, weak = self.path.partition("?")[0], self.server.weak
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        if weak != "exposed" and host.partition(":")[0].lower() not in ("127.0.0.1", "localhost"):
-            return self._error(421)
-        if weak != "exposed" and origin and origin.partition("://")[2] != host:
-            return self._error(403)
+        host, origin = ",".join(self.headers.get_all("Host") or []), self.headers.get("Origin")
+        ours = re.fullmatch(r"(?i)(127\.0\.0\.1|localhost)(:\d+)?", host)
+        if weak != "exposed" and not (ours and origin in (None, f"http://{host}")):
+            return self._error(403 if ours else 421)
         if (self.command, path) == ("POST", "/predict"):
             return self._predict()
         if weak == "exposed" and self.command == "GET":
