@@ -49,11 +49,22 @@ Expected = tuple[int, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A question as a picture: what it is, how it is sent, the answer, and what the network should see of it."""
+
+    what: str
+    kind: str
+    body: bytes
+    expected: Expected
+    seen: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """What is served, and questions to it.
 
     ``bodies`` are JSON bodies of different images of the audit split, ``expected`` the audited model's class and
-    probabilities for each, ``width`` the number of pixels of an image.
+    probabilities for each, ``width`` the number of pixels of an image; ``pictures`` are questions of another kind.
     """
 
     spec: ServerSpec
@@ -63,6 +74,7 @@ class Subject:
     bodies: tuple[bytes, ...]
     expected: tuple[Expected, ...]
     width: int
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(slots=True)
@@ -280,8 +292,10 @@ class Shared:
 def weak_subject(subject: Subject, weak: str, folder: Path) -> Subject:
     """Return the same subject behind the audit's own server, which has the weakness; the empty one for none."""
     answers = folder / "answers.json"
-    digests = [hashlib.sha256(body).hexdigest() for body in subject.bodies]
-    answers.write_text(json.dumps(dict(zip(digests, subject.expected, strict=True))), encoding="utf-8")
+    known = [*zip(subject.bodies, subject.expected, strict=True)]
+    known += [(picture.body, picture.expected) for picture in subject.pictures]
+    said = {hashlib.sha256(body).hexdigest(): expected for body, expected in known}
+    answers.write_text(json.dumps(said), encoding="utf-8")
     program = ("-I", str(Path(weak_server.__file__)), *(("--weak", weak) if weak else ()))
     serve = ("serve", "--weights", "{weights_folder}", "--sha256", "{sha256}", "--log", "{log}")
     spec = ServerSpec(

@@ -21,6 +21,7 @@ from audit.serving.complete_log import complete_log
 from audit.serving.exposure import exposure
 from audit.serving.malformed import malformed
 from audit.serving.overload import overload
+from audit.serving.preprocessing import pictures
 from audit.serving.resources import resources
 from audit.serving.tampering import tampering
 from audit.session import AuditSession
@@ -120,7 +121,9 @@ def subject(requirement: ServingRequirement, spec: ServerSpec, session: AuditSes
     agreement = isinstance(requirement, AgreementRequirement)
     samples = session.samples(requirement.samples if agreement else QUESTIONS)  # type: ignore[union-attr]
     images = samples.images.flatten(1)
-    probabilities = session.target().all_logits(samples.images).softmax(1)
+    target = session.target()
+    probabilities = target.all_logits(samples.images).softmax(1)
+    asked = pictures(samples.images, lambda some: target.all_logits(some).softmax(1)) if agreement else ()
     return Subject(
         spec=spec,
         root=session.root,
@@ -129,6 +132,7 @@ def subject(requirement: ServingRequirement, spec: ServerSpec, session: AuditSes
         bodies=tuple(client.pixels_body(row) for row in images.tolist()),
         expected=tuple((max(range(len(row)), key=row.__getitem__), tuple(row)) for row in probabilities.tolist()),
         width=images.shape[1],
+        pictures=asked,
     )
 
 

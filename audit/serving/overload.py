@@ -1,20 +1,32 @@
-"""Overload: at several times the capacity every request has one answer, the right one or a refusal that says when."""
+"""Overload: at several times the capacity every request has one answer, the right one or a refusal that says when.
+
+A server that refuses nobody is found where the middle answer took longer than the places could explain: its requests
+waited in a queue. One that has a few more places than it was told cannot be seen from outside, nor a place that is kept
+too long. Whether one client leaves room for others is tried with two tokens: who asks one question at a time must not
+be refused because of who asks many.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Event
 
 from audit.errors import TargetError
 from audit.records import Probe
 from audit.requirements import OverloadRequirement
 from audit.serving import client
-from audit.serving.bench import IN_FLIGHT, Bench, Server, Tried, entries, together
+from audit.serving.bench import IN_FLIGHT, ORDINARY, Bench, Server, Tried, entries, together
 
 UNLOADED = 30  # questions one after the other, for the yardstick
 REFUSALS = (429, 503)
+QUEUED = 2 * IN_FLIGHT  # times the unloaded median: at most IN_FLIGHT at once slow each other down less than that
+AT_ONCE_SECONDS = 1.0  # that a refusal may take in the middle
+PRESSING, SHARE_SECONDS = 16, 2.5  # clients of one token that ask without a pause, and for how long
+FEWEST = 20  # questions of the other, for anything to be known
 FOLDED_SECONDS = 15.0  # within which refusals must be in the log, each for itself or counted in a line of several
 
 
@@ -52,12 +64,15 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
             for reply in part
         ]
         spent = time.monotonic() - began
+        share = _shared(bench, tried)  # while the refusals are folded
         refused = sum(reply.status in REFUSALS for reply in replies)
         logged = _logged(server, refused)
     _judge(tried, replies, right, logged)
+    _judge_refusals(tried, replies, median)
     accepted = [reply for reply in replies if reply.status == 200]
     tried.probes.append(
-        Probe(name="the load exceeded the capacity", passed=refused > 0 and bool(accepted),
+        Probe(name="the load exceeded the capacity",
+              passed="no refusal" in tried.counts or (refused > 0 and bool(accepted)),
               detail=f"{len(accepted)} answered, {refused} refused of {len(replies)}")
     )  # fmt: skip
     tried.n = len(replies)
@@ -73,6 +88,7 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
         "unloaded_median_ms": round(1000 * median, 2),
         "capacity_per_second": round(len(accepted) / spent, 1),
         "offered_over_capacity": round(len(replies) / max(1, len(accepted)), 2),
+        **share,
         **_multiples([reply.seconds for reply in accepted], median),
     }
     return tried
@@ -88,9 +104,67 @@ def _press(server: Server, bodies: tuple[bytes, ...], one: int, requirement: Ove
     return replies
 
 
-def _ask(server: Server, bodies: tuple[bytes, ...], index: int) -> _Reply:
+def _shared(bench: Bench, tried: Tried) -> dict[str, int]:
+    """Press with one token, and ask one question at a time with another; returns figures.
+
+    Raises:
+        TargetError: the server did not start.
+    """
+    tokens, bodies = bench.folder / "two-tokens.json", bench.subject.bodies
+    pressing, other = [
+        (("Authorization", f"Bearer {bench.make_token(tokens, name, 'predict')}"),) for name in ("pressing", "other")
+    ]
+    end, pressed, quiet = Event(), list[_Reply](), list[_Reply]()
+    with bench.serving({**ORDINARY, "request_seconds": 30}, tokens=tokens, log="shared.jsonl") as server:
+
+        def ask(number: int) -> None:
+            deadline = time.monotonic() + SHARE_SECONDS
+            while not end.is_set():
+                mine, headers = (quiet, other) if number == 0 else (pressed, pressing)
+                mine.append(_ask(server, bodies, len(mine) % len(bodies), headers))
+                time.sleep(0.002)
+                if number == 0 and time.monotonic() > deadline and len(quiet) >= FEWEST:
+                    end.set()
+
+        together(range(PRESSING + 1), PRESSING + 1, ask)
+    _judge_share(tried, pressed, quiet)
+    told = {"share_pressed": len(pressed), "share_refused": sum(one.status in REFUSALS for one in pressed)}
+    return told | {"share_other": len(quiet), "share_other_refused": sum(one.status != 200 for one in quiet)}
+
+
+def _judge_share(tried: Tried, pressed: Sequence[_Reply], quiet: Sequence[_Reply]) -> None:
+    """Find who asks one question at a time, and is refused."""
+    left_out = [one for one in quiet if one.status != 200]
+    if left_out:
+        tried.add(
+            "no room for others",
+            "/predict",
+            f"one client asked from {PRESSING} connections without a pause ({len(pressed)} requests), another one "
+            f"question at a time: {len(left_out)} of its {len(quiet)} were not answered ({left_out[0].status}), "
+            "although no client may have more than three quarters of the places",
+        )
+
+
+def _judge_refusals(tried: Tried, replies: Sequence[_Reply], median: float) -> None:
+    """Find a server that lets everybody wait, and refusals that come late."""
+    accepted = [one.seconds for one in replies if one.status == 200]
+    refusals = [one.seconds for one in replies if one.status in REFUSALS]
+    middle = statistics.median(accepted) if accepted else 0.0
+    if not refusals and middle > QUEUED * median:
+        tried.add(
+            "no refusal",
+            "/predict",
+            f"none of {len(replies)} requests was refused; half of the answers took more than {1000 * middle:.0f} ms, "
+            f"{middle / median:.0f} times as long as unloaded, although {IN_FLIGHT} are predicted at once: they waited",
+        )
+    if refusals and statistics.median(refusals) > AT_ONCE_SECONDS:
+        late = statistics.median(refusals)
+        tried.add("refused late", "/predict", f"half of {len(refusals)} refusals took more than {late:.1f} s to come")
+
+
+def _ask(server: Server, bodies: tuple[bytes, ...], index: int, headers: Sequence[client.Header] = ()) -> _Reply:
     began = time.monotonic()
-    answer = server.predict(bodies[index], seconds=3 * client.PATIENCE)
+    answer = server.predict(bodies[index], headers, seconds=3 * client.PATIENCE)
     seconds = time.monotonic() - began
     if answer is None:
         return _Reply(index, 0, None, None, None, seconds)
@@ -124,7 +198,7 @@ def _judge(tried: Tried, replies: list[_Reply], right: dict[int, object], logged
             tried.add("dropped", "/predict", "a connection was closed, or stayed silent, without an answer")
         elif reply.status == 200 and reply.chosen != right[reply.body]:
             tried.add("wrong answer", "/predict", f"image {reply.body}: {reply.chosen}, unloaded {right[reply.body]}")
-        elif reply.status in REFUSALS and not (reply.retry or "").isdecimal():
+        elif reply.status in REFUSALS and not _is_later(reply.retry):
             tried.add("no Retry-After", "/predict", f"{reply.status} without seconds in Retry-After: {reply.retry!r}")
         elif reply.status not in (200, *REFUSALS):
             tried.add("not refused cleanly", "/predict", f"status {reply.status}, expected 200, 429 or 503")
@@ -141,6 +215,11 @@ def _judge(tried: Tried, replies: list[_Reply], right: dict[int, object], logged
         tried.add(
             "refusals not counted", "audit log", f"{refused} requests were refused, the log tells of {logged.refused}"
         )
+
+
+def _is_later(retry: str | None) -> bool:
+    """Tell whether Retry-After names a number of seconds; 0 would ask for the next request at once."""
+    return retry is not None and retry.isdecimal() and int(retry) > 0
 
 
 def _multiples(seconds: list[float], median: float) -> dict[str, float]:

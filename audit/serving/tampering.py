@@ -1,9 +1,11 @@
-"""Tampering: changed weights are not served, and a changed audit log does not verify."""
+"""Tampering: changed weights are not served, and a changed audit log does not verify.
+
+It cannot see what happens to weights that were changed in memory, nor between two looks of a server at its files.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -14,6 +16,8 @@ from typing import Any
 from audit.errors import TargetError
 from audit.requirements import TamperingRequirement
 from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.lines import edited
+from audit.serving.log_tampering import try_log_files
 
 NOTICED_WITHIN = 6.0  # seconds in which readiness must turn red
 ASKED = 12  # questions that fill the log
@@ -30,10 +34,20 @@ def tampering(bench: Bench, requirement: TamperingRequirement) -> Tried:
         _try_served(bench, server, tried)
         log = bench.folder / "copied.jsonl"
         shutil.copyfile(server.log, log)
+    parts = [Tried(), Tried()]
+    figures = together((0, 1), 2, lambda one: try_log_files(bench, parts[0]) if one else _still(bench, log, parts[1]))
+    for part in parts:
+        tried.take(part)
+        tried.n += part.n
+    tried.settings = {"faults_injected": tried.n, "log_lines": len(log.read_bytes().splitlines()), **figures[1]}
+    return tried
+
+
+def _still(bench: Bench, log: Path, tried: Tried) -> dict[str, int]:
+    """Try what needs no running server."""
     _refuses(bench, tried)
     _try_log(bench, log, tried)
-    tried.settings = {"faults_injected": tried.n, "log_lines": len(log.read_bytes().splitlines())}
-    return tried
+    return {}
 
 
 def _try_served(bench: Bench, server: Server, tried: Tried) -> None:
@@ -130,23 +144,13 @@ def _edits(lines: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     """Yield what was done to a log, and its lines afterwards."""
     middle = len(lines) // 2
     before, line, after = lines[:middle], lines[middle], lines[middle + 1 :]
-    yield "another class in a line", [*before, _edited(line, rehash=False), *after]
-    yield "another class, and a hash that fits", [*before, _edited(line, rehash=True), *after]
-    yield "another time in the last line", [*lines[:-1], _edited(lines[-1], rehash=False, key="time")]
+    yield "another class in a line", [*before, edited(line, rehash=False), *after]
+    yield "another class, and a hash that fits", [*before, edited(line, rehash=True), *after]
+    yield "another time in the last line", [*lines[:-1], edited(lines[-1], rehash=False, key="time")]
     yield "a line removed", [*before, *after]
     yield "the first line removed", lines[1:]
     yield "two lines swapped", [*lines[: middle - 1], line, lines[middle - 1], *after]
     yield "a line twice", [*before, line, line, *after]
-    yield "a line inserted", [*before, _edited(line, rehash=True, key="request_id"), line, *after]
+    yield "a line inserted", [*before, edited(line, rehash=True, key="request_id"), line, *after]
     yield "the last line torn", [*lines[:-1], lines[-1][: len(lines[-1]) // 2]]
     yield "a line that is no JSON", [*before, b"\n", line, *after]
-
-
-def _edited(line: bytes, *, rehash: bool, key: str = "class") -> bytes:
-    entry = json.loads(line)
-    entry[key] = (entry.get(key) or 0) + 1 if key == "class" else f"{entry.get(key)}x"
-    if rehash:
-        rest = {name: value for name, value in entry.items() if name != "hash"}
-        canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        entry["hash"] = hashlib.sha256(canonical.encode()).hexdigest()
-    return json.dumps(entry).encode() + b"\n"

@@ -23,83 +23,45 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
-from threading import BoundedSemaphore, Lock, Thread, Timer
+from threading import Lock, Thread, Timer
 from typing import Any
 from urllib.parse import unquote
 
+if not __package__:  # started as a program
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+from audit.serving.weak_log import Log, walk
+
 WEAKNESSES = ("crashes", "patient", "trusting", "blind", "exposed", "drops", "forgetful", "mistaken")
 DEFAULTS = {"body_bytes": 2**20, "in_flight": 8, "rate_per_minute": 10_000, "header_seconds": 10, "request_seconds": 10}
+DEFAULTS |= {"log_bytes": 2**24, "anchor_seconds": 300}
 HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
 )
-FORGOTTEN = 10_000  # lines of the log that the forgetful one keeps in memory
-FIRST, WORK = "0" * 64, 0.004  # hash before the first line; seconds that an answer takes
+KINDS = ("application/json", "image/png", "image/jpeg", "multipart/form-data")
+WORK = 0.004  # seconds that an answer takes
 
 
-class Log:
-    """A hash chain of JSON lines; a torn last line is moved aside."""
+class Places:
+    """Answers that are worked on at once: so many in all, three quarters of them for one client."""
 
-    def __init__(self, path: Path, weak: str) -> None:
-        """Go on where the file ends."""
-        self.path, self.weak, self.lock, self.kept = path, weak, Lock(), list[str]()
-        whole, _, torn = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
-        if torn:
-            path.with_name(f"{path.name}.torn-1").write_bytes(torn)
-            path.write_bytes(whole + b"\n" if whole else b"")
-        self.refused, self.folded, self.due = Counter[str](), Counter[tuple[str, int]](), 0.0
-        lines = whole.splitlines()
-        self.seq, self.last = len(lines), json.loads(lines[-1])["hash"] if lines else FIRST
+    def __init__(self, most: int) -> None:
+        """Start with all free."""
+        self.most, self.lock, self.taken = most, Lock(), Counter[str]()
 
-    def add(self, **entry: Any) -> None:
-        """Write one line to the operating system; the forgetful one puts that off. Many refusals share one."""
+    def take(self, client: str) -> bool:
+        """Take a place, where there is one."""
         with self.lock:
-            self.refused[entry["client"]] += (refusal := entry["status"] != 200 and "count" not in entry)
-            if refusal and self.refused[entry["client"]] > 10:
-                self.folded[entry["client"], entry["status"]] += 1
-                return
-            self.seq += 1
-            now = datetime.now(UTC).isoformat()
-            entry |= {"seq": self.seq, "time": now, "previous": self.last}
-            self.last = entry["hash"] = chained(entry)
-            self.kept.append(json.dumps(entry) + "\n")
-            if self.weak != "forgetful" or len(self.kept) >= FORGOTTEN:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.writelines(self.kept)
-                self.kept.clear()
+            if self.taken.total() >= self.most or self.taken[client] >= max(1, self.most * 3 // 4):
+                return False
+            self.taken[client] += 1
+            return True
 
-    def fold(self) -> None:
-        """Write the refusals that share a line, where it is time to."""
-        if self.folded and time.monotonic() > self.due:
-            with self.lock:
-                folded, self.folded, self.due = self.folded, Counter(), time.monotonic() + 5
-            for (client, status), times in folded.items():
-                self.add(client=client, status=status, count=times)
-
-
-def chained(entry: dict[str, Any]) -> str:
-    """Return the hash of a line's other keys."""
-    rest = {key: value for key, value in entry.items() if key != "hash"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def verify(path: Path, weak: str) -> int:
-    """Follow the chain; the blind one only counts lines."""
-    lines, last = path.read_bytes().split(b"\n"), FIRST
-    for number, line in enumerate(lines[:-1] if weak != "blind" else [], start=1):
-        try:
-            entry = json.loads(line)
-            whole = entry["previous"] == last and entry["hash"] == chained(entry) and entry["seq"] == number
-        except (ValueError, KeyError):
-            whole = False
-        if not whole:
-            return _fail(f"{path.name}: line {number}: not what was written", 1)
-        last = entry["hash"]
-    if lines[-1] and weak != "blind":
-        return _fail(f"{path.name}: line {len(lines)}: torn", 1)
-    sys.stdout.write(f"verified: {len(lines) - 1} records\n")
-    return 0
+    def give(self, client: str) -> None:
+        """Give it back."""
+        with self.lock:
+            self.taken[client] -= 1
 
 
 class Server(ThreadingTCPServer):
@@ -116,9 +78,17 @@ class Server(ThreadingTCPServer):
         self.settings = DEFAULTS | json.loads(options.settings.read_text(encoding="utf-8"))
         self.answers = json.loads(options.answers.read_text(encoding="utf-8"))
         self.tokens = None if options.open else options.tokens  # read for each request: what is revoked is refused
-        self.log, self.busy = Log(options.log, self.weak), BoundedSemaphore(self.settings["in_flight"])
+        self.busy = Places(self.settings["in_flight"])
+        try:
+            self.log = Log(options.log, self.weak, self.settings)
+        except ValueError as error:
+            sys.exit(_fail(str(error), 4))
         self.asked: dict[str, deque[float]] = defaultdict(deque)
         super().__init__(("127.0.0.1", options.port), Handler)
+
+    def service_actions(self) -> None:
+        """Look after the log."""
+        self.log.tick()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Take a connection."""
@@ -172,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         ours = re.fullmatch(r"(?i)(127\.0\.0\.1|localhost)(:\d+)?", host)
         if weak != "exposed" and not (ours and origin in (None, f"http://{host}")):
             return self._error(403 if ours else 421)
-        if (self.command, path) == ("POST", "/predict"):
+        if self.command == "POST" and path in ("/predict", "/v1/predict"):
             return self._predict()
         if weak == "exposed" and self.command == "GET":
             with suppress(OSError, ValueError):
@@ -188,37 +158,48 @@ class Handler(BaseHTTPRequestHandler):
                 refused, client = self._refused("metrics")
                 if refused := 429 if self.server.limited(client) else refused:
                     return self._error(refused)
-            return self._say(503 if path == "/readyz" and not same and weak != "blind" else 200, {"status": "shown"})
+            ready = weak == "blind" or (same and not self.server.log.trouble and not self.server.log.failed)
+            return self._say(503 if path == "/readyz" and not ready else 200, {"status": "shown"})
         return self._error(404)
 
     def _predict(self) -> None:
         refused, client = self._refused("predict")
         if refused := 429 if self.server.limited(client) else refused:
             return self._error(refused, client)
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            return self._answer(self._chunks(), client)
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or len(length) > 12:
             return self._error(400, client)
         if int(length) > (2**23 if self.server.weak == "patient" else self.server.settings["body_bytes"]):
             return self._error(413, client)
         body = self.rfile.read(int(length))
-        if self.headers.get_content_type() != "application/json" or self.headers.get("Content-Encoding"):
+        if self.headers.get_content_type() not in KINDS or self.headers.get("Content-Encoding"):
             return self._error(415, client, body)
         return self._answer(body, client)
 
+    def _chunks(self) -> bytes:
+        body = b""
+        while (size := int(self.rfile.readline(20), 16)) and len(body) < self.server.settings["body_bytes"]:
+            body += self.rfile.read(size)
+            self.rfile.readline(20)
+        return body
+
     def _answer(self, body: bytes, client: str) -> None:
         server = self.server
-        if not server.busy.acquire(blocking=False):
+        digest = hashlib.sha256(body).hexdigest()
+        if not server.busy.take(client):
             return None if server.weak == "drops" else self._error(503, client, body)
         try:
             time.sleep(WORK)
-            json.loads(body)
+            if digest not in server.answers:  # a picture is no JSON
+                json.loads(body)
         except (ValueError, RecursionError):
             if server.weak == "crashes":
                 return self._say(500, {"error": traceback.format_exc()}, client, body)
             return self._error(400, client, body)
         finally:
-            server.busy.release()
-        digest = hashlib.sha256(body).hexdigest()
+            server.busy.give(client)
         if digest not in server.answers:
             return self._error(422, client, body)
         found, probabilities = server.answers[digest]
@@ -250,9 +231,14 @@ class Handler(BaseHTTPRequestHandler):
         request_id, weak = secrets.token_hex(8), self.server.weak
         if client is not None:  # logged before it is answered
             digest = None if body is None else hashlib.sha256(body).hexdigest()
-            chosen = said.get("class") if status == 200 else None
-            entry = {"request_id": request_id, "client": client, "input_sha256": digest, "status": status}
-            self.server.log.add(**entry, **{"model_digest": f"sha256:{self.server.digest}", "class": chosen})
+            fine = status == 200
+            entry = {"request_id": request_id, "client": client, "input_sha256": digest, "status": status, "count": 1}
+            entry |= {"class": said.get("class"), "confidence": max(said["probabilities"]) if fine else None}
+            entry |= {"image": 0 if fine else None, "model_digest": f"sha256:{self.server.digest}"}
+            try:
+                self.server.log.add(**entry)
+            except OSError:
+                status, said = 503, {"error": "not recorded"}
         content = json.dumps(said | {"request_id": request_id}).encode()
         if weak == "exposed":
             self.send_response(status)  # with the names and versions of what it is made of
@@ -289,14 +275,24 @@ def make_token(path: Path, name: str, scopes: list[str] | None, expires: str | N
     return 0
 
 
+def verify(path: Path, weak: str) -> int:
+    """Follow the chain of a log; the blind one believes it."""
+    try:
+        records = 0 if weak == "blind" else walk(path)[0]
+    except ValueError as error:
+        return _fail(str(error), 1)
+    sys.stdout.write(f"verified: {records} records\n")
+    return 0
+
+
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
     with Server(options) as server:
         signal.signal(signal.SIGTERM, lambda *_: Thread(target=server.shutdown).start())
         sys.stdout.write(f"serving on http://127.0.0.1:{server.server_address[1]}\n")
         sys.stdout.flush()
-        server.service_actions = server.log.fold  # type: ignore[method-assign]  # between two connections
         server.serve_forever(poll_interval=0.05)
+        server.log.tick(end=True)
     return 0
 
 

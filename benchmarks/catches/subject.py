@@ -9,6 +9,7 @@ from audit.requirements import ServerSpec, ServingRequirement
 from audit.serving.bench import Subject
 from audit.serving.client import pixels_body
 from audit.serving.examine import QUESTIONS
+from audit.serving.preprocessing import pictures
 from audit.yaml_files import read_raw, validated
 from benchmarks.catches.mutant import PACKAGE, ROOT
 from model_under_test import artifact, data, network
@@ -25,6 +26,7 @@ def digits(count: int = QUESTIONS) -> Subject:
     images = data.load("digits", offline=True).audit.images[:count]
     with torch.inference_mode():
         shares = built.eval()(images).softmax(1)
+        asked = pictures(images, lambda some: built(some).softmax(1)) if count > QUESTIONS else ()
     return Subject(
         spec=validated(read_raw(POLICY)[0]["server"], ServerSpec, POLICY),
         root=ROOT,
@@ -33,6 +35,7 @@ def digits(count: int = QUESTIONS) -> Subject:
         bodies=tuple(pixels_body(row) for row in images.flatten(1).tolist()),
         expected=tuple((int(row.argmax()), tuple(row.tolist())) for row in shares),
         width=images[0].numel(),
+        pictures=asked,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from audit.judge import compare
 from audit.records import Status
-from audit.serving import resources, tampering, weak_server
+from audit.serving import log_tampering, resources, tampering, weak_server
 from audit.serving.examine import CHECKS, DESCRIBED, examined, measured
 from tests.unit.audit.serving.conftest import serving_requirement
 
@@ -14,10 +14,10 @@ RULES = {
     "malformed-input": {"server error", "internals"},
     "resources": {"not refused", "others wait", "slow clients stay"},
     "access": {"let in", "limit evaded"},
-    "tampering": {"served", "not noticed", "log verified"},
+    "tampering": {"served", "not noticed", "log verified", "log change not noticed", "started on a changed log"},
     "exposure": {"no strict CSP", "may be framed", "may be sniffed", "internals", "exposed", "path traversal"},
     "overload": {"dropped"},
-    "log": {"record lost"},
+    "log": {"record lost", "record late", "answer without a record"},
     "agreement": {"another class"},
 }
 
@@ -25,6 +25,7 @@ RULES = {
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(tampering, "NOTICED_WITHIN", 2.0)
+    monkeypatch.setattr(log_tampering, "NOTICED_WITHIN", 3.0)
     monkeypatch.setattr(resources, "SLOW_SECONDS", 6.0)
 
 
