@@ -56,7 +56,8 @@ MUTANTS: tuple[Mutant, ...] = (
            (Patch("audit_log.py", "            return self._reason\n", "            return None\n"),)),
     Mutant("every prediction is recorded twice", "log", ("record twice",),
            (Patch("app.py", CALL, "        self.service.answered(request_id=exchange.request_id, "
-                  "client=exchange.client, begun=exchange.begun, input_sha256='', predictions=predictions)\n" + CALL),)),
+                  "client=exchange.client, begun=exchange.begun, input_sha256='', predictions=predictions)\n"
+                  + CALL),)),
     Mutant("a refusal is recorded twice", "log", ("record twice",),
            (Patch("app.py", "                await self.mind(self._refused, exchange, error.status)\n",
                   "                await self.mind(self._refused, exchange, error.status)\n"

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from audit.requirements import ServerSpec, ServingRequirement
-from audit.serving.bench import Subject
+from audit.serving.bench import Picture, Subject
 from audit.serving.client import pixels_body
 from tests.unit.audit.conftest import requirement
 
@@ -59,4 +59,5 @@ def subject(tmp_path):
         bodies=tuple(pixels_body(row) for row in chance.random((QUESTIONS, WIDTH)).round(3).tolist()),
         expected=tuple((index % 3, (0.2, 0.3, 0.5)) for index in range(QUESTIONS)),
         width=WIDTH,
+        pictures=(Picture("a drawing", "image/png", chance.bytes(300), (1, (0.1, 0.8, 0.1))),),
     )
