@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ from audit.errors import TargetError
 from audit.process import Child, Finished, run, running
 from audit.records import Finding, Probe, Severity
 from audit.requirements import ServerSpec
-from audit.serving import client, weak_server
+from audit.serving import client
 from audit.serving.client import Answer, Header
 
 TOOL = "served model"
@@ -287,28 +286,6 @@ class Shared:
         """End the server, and remove what it left."""
         self._server = None
         self._stack.close()
-
-
-def weak_subject(subject: Subject, weak: str, folder: Path) -> Subject:
-    """Return the same subject behind the audit's own server, which has the weakness; the empty one for none."""
-    answers = folder / "answers.json"
-    known = [*zip(subject.bodies, subject.expected, strict=True)]
-    known += [(picture.body, picture.expected) for picture in subject.pictures]
-    said = {hashlib.sha256(body).hexdigest(): expected for body, expected in known}
-    answers.write_text(json.dumps(said), encoding="utf-8")
-    program = ("-I", str(Path(weak_server.__file__)), *(("--weak", weak) if weak else ()))
-    serve = ("serve", "--weights", "{weights_folder}", "--sha256", "{sha256}", "--log", "{log}")
-    spec = ServerSpec(
-        command=(*program, *serve, "--settings", "{settings}", "--answers", str(answers)),
-        without_tokens=("--open",),
-        with_tokens=("--tokens", "{tokens}"),
-        make_token=(*program, "token", "--tokens", "{tokens}", "--name", "{name}", "--scope", "{scope}"),
-        expiring=("--expires", "{expires}"),
-        verify_log=(*program, "verify-log", "{log}"),
-        revoke_token=(*program, "token", "--tokens", "{tokens}", "--name", "{name}"),
-        start_seconds=30,
-    )
-    return replace(subject, spec=spec)
 
 
 def together(things: Sequence[Thing], threads: int, do: Callable[[Thing], Made]) -> list[Made]:

@@ -16,13 +16,14 @@ from audit.requirements import AgreementRequirement, OverloadRequirement, Server
 from audit.serving import client
 from audit.serving.access import access
 from audit.serving.agreement import agreement
-from audit.serving.bench import Bench, Shared, Subject, Tried, weak_subject
+from audit.serving.bench import Bench, Shared, Subject, Tried
 from audit.serving.complete_log import complete_log
 from audit.serving.exposure import exposure
 from audit.serving.malformed import malformed
 from audit.serving.overload import overload
 from audit.serving.preprocessing import pictures
 from audit.serving.resources import resources
+from audit.serving.stand_in import weak_subject
 from audit.serving.tampering import tampering
 from audit.session import AuditSession
 

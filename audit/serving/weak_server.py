@@ -17,19 +17,19 @@ import socket
 import sys
 import time
 import traceback
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
-from threading import Lock, Thread, Timer
+from threading import Thread, Timer
 from typing import Any
 from urllib.parse import unquote
 
 if not __package__:  # started as a program
     sys.path.insert(0, str(Path(__file__).parents[2]))
-from audit.serving.weak_log import Log, walk
+from audit.serving.weak_state import Log, Places, make_token, walk
 
 WEAKNESSES = ("crashes", "patient", "trusting", "blind", "exposed", "drops", "forgetful", "mistaken")
 DEFAULTS = {"body_bytes": 2**20, "in_flight": 8, "rate_per_minute": 10_000, "header_seconds": 10, "request_seconds": 10}
@@ -41,27 +41,6 @@ HEADERS = (
 )
 KINDS = ("application/json", "image/png", "image/jpeg", "multipart/form-data")
 WORK = 0.004  # seconds that an answer takes
-
-
-class Places:
-    """Answers that are worked on at once: so many in all, three quarters of them for one client."""
-
-    def __init__(self, most: int) -> None:
-        """Start with all free."""
-        self.most, self.lock, self.taken = most, Lock(), Counter[str]()
-
-    def take(self, client: str) -> bool:
-        """Take a place, where there is one."""
-        with self.lock:
-            if self.taken.total() >= self.most or self.taken[client] >= max(1, self.most * 3 // 4):
-                return False
-            self.taken[client] += 1
-            return True
-
-    def give(self, client: str) -> None:
-        """Give it back."""
-        with self.lock:
-            self.taken[client] -= 1
 
 
 class Server(ThreadingTCPServer):
@@ -261,18 +240,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep requests out of the terminal."""
-
-
-def make_token(path: Path, name: str, scopes: list[str] | None, expires: str | None) -> int:
-    """Print a new token and keep its hash; without scopes, take the tokens of that name away."""
-    token, known = secrets.token_urlsafe(24), json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known = {digest: entry for digest, entry in known.items() if entry["name"] != name}
-    if scopes:
-        known[hashlib.sha256(token.encode()).hexdigest()] = {"name": name, "scopes": scopes, "expires": expires}
-        sys.stdout.write(f"{token}\n")
-    path.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
-    path.with_suffix(".new").replace(path)
-    return 0
 
 
 def verify(path: Path, weak: str) -> int:

@@ -62,6 +62,7 @@ ROOMS = (
         "serving.streaming",
         "serving.usage",
         "serving.weak_server",
+        "serving.weak_state",
     ),
     (
         "arithmetic",

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from audit.errors import TargetError
 from audit.requirements import ServerSpec
-from audit.serving.bench import Bench, Shared, Tried, entries, together, weak_subject
+from audit.serving.bench import Bench, Shared, Tried, entries, together
+from audit.serving.stand_in import weak_subject
 from tests.unit.audit.serving.conftest import server_spec
 
 

@@ -1,10 +1,12 @@
-"""The audit log of the stand-in server: a hash chain over rotated files, with anchors, watched while it grows."""
+"""What the stand-in server keeps: an audit log (chained, rotated, anchored, watched), its places, and its tokens."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import secrets
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -109,6 +111,27 @@ class Log:
         self.size += len(content)
 
 
+class Places:
+    """Answers that are worked on at once: so many in all, three quarters of them for one client."""
+
+    def __init__(self, most: int) -> None:
+        """Start with all free."""
+        self.most, self.lock, self.taken = most, Lock(), Counter[str]()
+
+    def take(self, client: str) -> bool:
+        """Take a place, where there is one."""
+        with self.lock:
+            if self.taken.total() >= self.most or self.taken[client] >= max(1, self.most * 3 // 4):
+                return False
+            self.taken[client] += 1
+            return True
+
+    def give(self, client: str) -> None:
+        """Give it back."""
+        with self.lock:
+            self.taken[client] -= 1
+
+
 def same(path: Path, digest: str) -> bool:
     """Tell whether a file holds what it should."""
     return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
@@ -160,3 +183,15 @@ def walk(path: Path) -> tuple[int, str]:
         if int(place) >= len(hashes) or hashes[int(place)] != known:
             raise ValueError(f"{path.name}: record {place} was noted, and is not there")
     return seq, last
+
+
+def make_token(path: Path, name: str, scopes: list[str] | None, expires: str | None) -> int:
+    """Print a new token and keep its hash; without scopes, take the tokens of that name away."""
+    token, known = secrets.token_urlsafe(24), json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = {digest: entry for digest, entry in known.items() if entry["name"] != name}
+    if scopes:
+        known[hashlib.sha256(token.encode()).hexdigest()] = {"name": name, "scopes": scopes, "expires": expires}
+        sys.stdout.write(f"{token}\n")
+    path.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
+    path.with_suffix(".new").replace(path)
+    return 0
