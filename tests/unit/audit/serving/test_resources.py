@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from audit.serving import resources
+from audit.serving import ordinary, resources
 from audit.serving.bench import BODY_BYTES, Tried
 from audit.serving.burdens import Burden, burdens
 from audit.serving.client import Answer
@@ -14,6 +14,11 @@ from audit.serving.ordinary import Waits
 from audit.serving.streaming import Streamed
 
 WAITS = SimpleNamespace(ask=lambda when: None)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(ordinary, "AGAIN_SECONDS", 0.0)
 
 
 def answer(status):
@@ -70,6 +75,14 @@ def test_an_ordinary_question_is_answered_meanwhile(status, rules):
     waits.ask("beside an attack")
     assert set(tried.counts) == rules
     assert len(waits.seconds) == 1
+
+
+def test_who_is_turned_away_asks_once_more():
+    said = iter([None, answer(200)])
+    tried = Tried()
+    turning_away = SimpleNamespace(predict=lambda *_, **__: next(said))
+    Waits(SimpleNamespace(sample=b"{}"), turning_away, tried).ask("beside an attack")
+    assert tried.counts == {}
 
 
 def test_a_body_of_one_byte_chunks_is_a_good_question_otherwise():
