@@ -6,7 +6,6 @@ from benchmarks.catches.mutant import Mutant, Patch
 
 _CALL = 'response.headers.update({**HEADERS, "X-Request-Id": exchange.request_id, **traced(exchange.request)})'
 _PAGE = 'partial(_constant, page.encode(), "text/html")'
-_NOT_JSON = 'raise Problem(400, "not_json", "The body is not JSON.") from error'
 _NO_PLACE = 'raise Problem(404, "not_found", "There is nothing at this address.")'
 
 
@@ -54,6 +53,8 @@ _DECODED = """from pathlib import Path
 _ZERO = """if "\\0" in exchange.request.scope["path"]:
                 raise ValueError
             """
+_LONGER = """if response.status_code == {}:
+            response.headers["Content-Length"] = str(len(bytes(response.body)) + 1)"""
 _TRACED = """if exchange.request.method == "TRACE":
             return Response(str(exchange.request.headers))
         """
@@ -195,9 +196,12 @@ PAGE: tuple[Mutant, ...] = (
     ),
     _weak(
         "no answer",
-        "what is no JSON ends the connection",
-        Patch("pixels.py", _NOT_JSON, "raise ClientDisconnect from error"),
-        Patch("pixels.py", "import torch\n", "import torch\nfrom starlette.requests import ClientDisconnect\n"),
+        "refusals of a method are announced longer than they are",
+        _app(_CALL, f"{_CALL}\n        {_LONGER.format(405)}"),
     ),
-    _weak("no answer", "an address that is none ends the connection", _app(_NO_PLACE, "raise ClientDisconnect")),
+    _weak(
+        "no answer",
+        "refusals of an address are announced longer than they are",
+        _app(_CALL, f"{_CALL}\n        {_LONGER.format(404)}"),
+    ),
 )
