@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from audit.errors import TargetError
@@ -56,18 +57,17 @@ def try_log_files(bench: Bench, tried: Tried) -> dict[str, int]:
     changed = [_changed(bench, source, what, edit) for what, edit in EDITS]
     changed.append(_changed(bench, running, "all but the first file removed, while the server ran", _first_only))
     _verified(bench, changed, tried)
-    together(
-        (
-            lambda: _starts(bench, source, ("a line of a rotated file edited", _edit_rotated), tried),
-            lambda: _starts(bench, source, ("a rotated file removed", _remove_rotated), tried),
-            lambda: _starts(bench, source, ("the last lines cut off", _cut), tried),
-            lambda: _running(bench, source, "in-place", _newest, tried),
-            lambda: _running(bench, source, "in-rotated", _oldest, tried),
-        ),
-        5,
-        lambda do: do(),
-    )
-    return {"log_files": len(rotated(source / NAME)) + 1, "log_changes_tried": len(changed) + 5}
+    tries: list[Callable[[], None]] = [
+        *(partial(_starts, bench, source, what, edit, tried) for what, edit in STARTED_ON),
+        partial(_running, bench, source, "in-place", _newest, tried),
+        partial(_running, bench, source, "in-rotated", _oldest, tried),
+    ]
+    together(tries, len(tries), _do)
+    return {"log_files": len(rotated(source / NAME)) + 1, "log_changes_tried": len(changed) + len(tries)}
+
+
+def _do(one: Callable[[], None]) -> None:
+    one()
 
 
 def rotated(log: Path) -> list[Path]:
@@ -113,9 +113,8 @@ def _verified(bench: Bench, changed: Iterable[_Folder], tried: Tried) -> None:
             tried.add("log verified", "audit log", f"{one.what}: {bench.without_paths(done.tail)} (exit {done.code})")
 
 
-def _starts(bench: Bench, source: Path, change: tuple[str, Edit], tried: Tried) -> None:
+def _starts(bench: Bench, source: Path, what: str, edit: Edit, tried: Tried) -> None:
     """Start a server on a changed log."""
-    what, edit = change
     place = _changed(bench, source, f"started on {what}", edit).path
     tried.n += 1
     try:
@@ -233,4 +232,9 @@ EDITS: tuple[tuple[str, Edit], ...] = (
     ("the last lines cut off", _cut),
     ("the last line cut off", _cut_one),
     ("the end written anew, with hashes that fit", _anew),
+)
+STARTED_ON: tuple[tuple[str, Edit], ...] = (
+    ("a line of a rotated file edited", _edit_rotated),
+    ("a rotated file removed", _remove_rotated),
+    ("the last lines cut off", _cut),
 )
