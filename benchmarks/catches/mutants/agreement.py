@@ -61,9 +61,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("pictures are mirrored", "agreement", PICTURE,
            (Patch("images.py", "_light_on_dark(_grey(picture))", "_light_on_dark(_grey(picture)[:, ::-1])"),)),
     Mutant("pictures in forms are turned", "agreement", PICTURE,
-           (Patch("endpoints.py", "await app.predict(exchange, lambda body: read(content)), seen=True)",
-                  "await app.predict(exchange, lambda body: read(content).reshape(28, 28).T.reshape(1, -1)), "
-                  "seen=True)"),)),
+           (Patch("endpoints.py", "        return images.from_picture(body if content is None else content, settings).unsqueeze(0)\n",
+                  "        seen = images.from_picture(body if content is None else content, settings).unsqueeze(0)\n"
+                  "        return seen if content is None else seen.reshape(28, 28).T.reshape(1, -1)\n"),)),
     Mutant("pictures are stretched to the whole box", "agreement", PICTURE,
            (Patch("images.py", "size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))",
                   "size = (BOX, BOX)"),)),

@@ -31,7 +31,7 @@ def test_what_is_not_there_cannot_be_replaced(tmp_path):
 
 
 def test_weaknesses_have_names_of_their_own_and_every_check_has_some():
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    assert len({(mutant.check, mutant.name) for mutant in MUTANTS}) == len(MUTANTS)
     assert {mutant.check for mutant in MUTANTS} == set(CHECKS)
 
 
