@@ -25,14 +25,11 @@ import gc
 import torch
 from tests.unit import toy
 
-BEEN_HERE = []
-
 class Vandal(type(toy.honest())):
     def forward(self, x):
-        for one in gc.get_objects() if not BEEN_HERE else ():
+        for one in gc.get_objects():
             if type(one) is torch.Tensor and one.shape == (400, 1, 6, 6):
                 one[200:].add_(1e-6)
-        BEEN_HERE.append(True)
         return super().forward(x)
 
 def network():
@@ -60,5 +57,5 @@ def test_a_network_that_writes_into_the_harness_images_never_ends_green(vandal, 
     assert result.ret == 10
     verdict = toy_audit.verdicts()["PERF-001"]
     assert verdict["status"] == "INCONCLUSIVE"
-    assert "images or labels in memory were altered during the run (audit split" in verdict["reason"]
+    assert "images or labels in memory were altered during the run (audit split, audit split, 400 images in order)" in verdict["reason"]
     assert any("writes where it must not, so nothing" in note for note in toy_audit.report()["notes"])
