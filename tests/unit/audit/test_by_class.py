@@ -214,6 +214,16 @@ def test_an_honest_network_on_uneven_classes_meets_what_floors_above_their_share
     assert {one["evidence"]["tables"]["worst_class"]["n"] for one in verdicts.values()} == {13}
 
 
+def test_the_rows_of_the_scenario_table_show_the_class_that_fares_worst(uneven_audit):
+    uneven_audit.policy["requirements"] = [uneven_audit.requirement("PERF-001")]
+    uneven_audit.policy["exhibits"] = {"scenarios": [{"label": "one answer", "target": "one_sided"}]}
+    assert uneven_audit.audit("--exhibits").ret == 0
+    (row,) = [one["data"] for one in uneven_audit.report()["exhibits"] if one["kind"] == "scenario"]
+    assert (row["worst_class"], row["accuracy"]) == ({"class": 0, "accuracy": 0.0, "n": 13}, pytest.approx(0.9675))
+    page = (uneven_audit.root / "reports/latest/report.html").read_text(encoding="utf-8")
+    assert "class 0: 0.00 of 13" in page
+
+
 def test_what_only_a_challenger_broke_counts_in_the_worst_class_too(toy_audit, monkeypatch):
     def fell(laboratory, subject, samples, challenges):
         return (subject.outcome.labels == 0) & (np.arange(len(subject.outcome)) < 10)
