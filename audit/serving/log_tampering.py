@@ -131,7 +131,10 @@ def _running(bench: Bench, source: Path, name: str, which: Callable[[Path], Path
         _ask(bench, server, MORE)
         time.sleep(SETTLED)
         cut = _changed(bench, place, f"the lines of the last {SETTLED} s cut off, {name}", _cut_one)
-        path = which(place / NAME)
+        path, ready = which(place / NAME), server.get("/readyz")
+        if ready is None or ready.status != 200:
+            said = "nothing" if ready is None else ready.status
+            raise TargetError(f"/readyz said {said} before the log was changed, expected 200")
         edit_in_place(path)
         _notices(bench, server, f"one byte of {path.name} edited in place, and its old time put back", tried)
     _verified(bench, [cut], tried)

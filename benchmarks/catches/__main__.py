@@ -3,7 +3,8 @@
     python -m benchmarks.catches [--check CHECK ...] [--only WORDS] [--honest N] [--write]
 
 Prints a line for each; ends with 1 where a weakness was missed, or the untouched server accused. ``--honest N`` runs
-the checks on the untouched server, N times each. ``--write`` puts the table into docs/what-it-catches.md.
+the checks on the untouched server, N times each. ``--write`` puts what was run into the table of
+docs/what-it-catches.md, and leaves what was not run as it stands there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from benchmarks.catches.subject import digits, requirements
 
 ALL = 10_000  # images, where a check asks about all that there are
 MANUAL = ROOT / "docs" / "what-it-catches.md"
+ROW = re.compile(r"^\| ([\w-]+) \| (.+?) \| (?:yes|no) \|.*", re.MULTILINE)
 TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end of table -->)", re.DOTALL)
 
 
@@ -46,7 +49,7 @@ def main() -> int:
     parser.add_argument("--honest", type=int, default=0, metavar="N", help="the untouched server, N times each check")
     parser.add_argument("--write", action="store_true", help=f"put the table into {MANUAL.relative_to(ROOT)}")
     options = parser.parse_args()
-    wrong, rows = 0, list[str]()
+    wrong, rows = 0, dict[tuple[str, str], str]()
     for check in options.check:
         subject = digits(ALL) if check == "agreement" else digits()
         for _ in range(options.honest):
@@ -59,12 +62,12 @@ def main() -> int:
             begun, found = time.monotonic(), tried(check, mutant, subject)
             caught = sorted(set(found) & set(mutant.rules))
             wrong += not caught and not mutant.missed
-            rows.append(_row(mutant, caught))
+            rows[mutant.check, mutant.name] = _row(mutant, caught)
             _say(f"{check}: {mutant.name}: {caught or f'MISSED, found {found}'} ({time.monotonic() - begun:.0f} s)")
-    caught_ones = sum("| yes |" in row for row in rows)
-    _say(f"{caught_ones} of {len(rows)} weaknesses were found" if rows else "")
+    if rows:
+        _say(_score(rows.values()))
     if options.write and rows:
-        _write(rows, caught_ones)
+        _write(rows)
     return 1 if wrong else 0
 
 
@@ -73,10 +76,17 @@ def _row(mutant: Mutant, caught: list[str]) -> str:
     return f"| {mutant.check} | {mutant.name} | {verdict} | {', '.join(caught) or mutant.missed} |"
 
 
-def _write(rows: list[str], caught: int) -> None:
-    head = "| check | weakness | found | rule, or why not |\n|---|---|---|---|\n"
-    table = head + "\n".join(rows) + f"\n\n{caught} of {len(rows)} weaknesses are found.\n"
+def _score(rows: Collection[str]) -> str:
+    return f"{sum('| yes |' in row for row in rows)} of {len(rows)} weaknesses are found"
+
+
+def _write(rows: dict[tuple[str, str], str]) -> None:
+    """Put rows into the table, in the order of the weaknesses; a row of a weakness that is no more goes."""
     text = MANUAL.read_text(encoding="utf-8")
+    shown = {(one[1], one[2]): one[0] for one in ROW.finditer(text)} | rows
+    kept = [row for mutant in MUTANTS if (row := shown.get((mutant.check, mutant.name)))]
+    head = "| check | weakness | found | rule, or why not |\n|---|---|---|---|\n"
+    table = head + "\n".join(kept) + f"\n\n{_score(kept)}.\n"
     MANUAL.write_text(TABLE.sub(lambda _: table, text), encoding="utf-8")
 
 

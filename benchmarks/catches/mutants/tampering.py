@@ -19,7 +19,9 @@ MUTANTS: tuple[Mutant, ...] = (
             Patch("chain.py", "def walk_all(", "def _first(path: Path) -> Link:\n    line = (path.read_bytes() if "
                   'path.exists() else b"").partition(b"\\n")[0]\n    if not line:\n        return START\n'
                   "    found = json.loads(line)\n    return Link(found['seq'] - 1, found['previous'])\n\n\n"
-                  "def walk_all("),)),
+                  "def walk_all("),
+            Patch("audit_log.py", 'int(list(walked)[-1].name.rpartition(".")[2]) if walked else 0',
+                  'len(list(path.parent.glob(path.name + ".0*")))'),)),
     Mutant("a server starts on a log that does not verify", "tampering", (STARTED,),
            (Patch("audit_log.py", WALKED, "walked = {one: chain.Walked(_last(one), 0, one.stat().st_size, "
                   "__import__('hashlib').sha256(one.read_bytes()), chain.stamp(one.stat())) "
@@ -33,8 +35,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("a change in place is told by its time alone", "tampering", (NOTICED,),
            (Patch("held.py", "            if (yield from _digest(file, size)) != content.hexdigest():",
                   "            yield\n            now = os.fstat(file).st_mtime_ns\n"
-                  "            before, self.before = getattr(self, 'before', now), now\n"
-                  "            if now != before and size == getattr(self, 'length', size):"),)),
+                  "            before, self.before = getattr(self, 'before', (now, size)), (now, size)\n"
+                  "            if now != before[0] and size == before[1]:"),)),
     Mutant("rotated files are not looked at again", "tampering", (NOTICED,),
            (Patch("held.py", "            if stamp(path.stat()) == known.stamp:", "            if path.exists():"),)),
     Mutant("a change is told by size and time of rotated files", "tampering", (NOTICED,),
