@@ -61,7 +61,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("pictures are mirrored", "agreement", PICTURE,
            (Patch("images.py", "_light_on_dark(_grey(picture))", "_light_on_dark(_grey(picture)[:, ::-1])"),)),
     Mutant("pictures in forms are turned", "agreement", PICTURE,
-           (Patch("endpoints.py", "        return images.from_picture(body if content is None else content, settings).unsqueeze(0)\n",
+           (Patch("endpoints.py", "        return images.from_picture(body if content is None else content, "
+                  "settings).unsqueeze(0)\n",
                   "        seen = images.from_picture(body if content is None else content, settings).unsqueeze(0)\n"
                   "        return seen if content is None else seen.reshape(28, 28).T.reshape(1, -1)\n"),)),
     Mutant("pictures are stretched to the whole box", "agreement", PICTURE,

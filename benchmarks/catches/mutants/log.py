@@ -52,6 +52,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("after a failure nothing is predicted any more", "log", ("does not recover",),
            (Patch("audit_log.py", REMEMBERED, REMEMBERED + "                self._rotate_at = -1\n"
                   "                self._path = self._path.with_name('gone')\n"),)),
+    Mutant("the first failure is for good", "log", ("does not recover",),
+           (Patch("audit_log.py", "                self._catch_up()\n                self._write(fields)\n",
+                  "                if self._reason:\n                    raise OSError(0, self._reason)\n"
+                  "                self._write(fields)\n"),
+            Patch("audit_log.py", "                self._hold()\n                self._catch_up()\n"
+                  "                self._reason = None\n",
+                  "                self._hold()\n"),)),
+    Mutant("readiness does not ask the log", "log", ("ready without a log",),
+           (Patch("service.py", "(self.model, self.log, self.tokens, self._anchors)",
+                  "(self.model, self.tokens, self._anchors)"),)),
     Mutant("readiness stays green without a log", "log", ("ready without a log",),
            (Patch("audit_log.py", "            return self._reason\n", "            return None\n"),)),
     Mutant("every prediction is recorded twice", "log", ("record twice",),

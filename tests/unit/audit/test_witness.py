@@ -57,5 +57,8 @@ def test_a_network_that_writes_into_the_harness_images_never_ends_green(vandal, 
     assert result.ret == 10
     verdict = toy_audit.verdicts()["PERF-001"]
     assert verdict["status"] == "INCONCLUSIVE"
-    assert "images or labels in memory were altered during the run (audit split, audit split, 400 images in order)" in verdict["reason"]
+    assert (
+        "images or labels in memory were altered during the run (audit split, audit split, 400 images in order)"
+        in verdict["reason"]
+    )
     assert any("writes where it must not, so nothing" in note for note in toy_audit.report()["notes"])
