@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import json
-import random
 import re
 import shutil
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from audit.requirements import AccessRequirement
 from audit.serving import client, disguises, rates
 from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.chance import Chance
 from audit.serving.client import Answer, Header
 from audit.serving.rates import INFER, PREDICT, V1
 
@@ -148,7 +148,7 @@ def _try_tokens(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) -> 
 
 def _try_headers(bench: Bench, server: Server, tried: Tried) -> None:
     """Ask without a token, but with every header that might be believed."""
-    chance = random.Random(rates.SEED)
+    chance = Chance(rates.SEED)
     claims: tuple[Callable[[], str], ...] = (lambda: "127.0.0.1", lambda: "1", lambda: "admin")
     for value in (*claims, disguises.values(chance)[1]):
         for headers in disguises.bundles(disguises.names(), value):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import socket
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.serving.bench import Server, Tried, together
+from audit.serving.chance import Chance
 from audit.serving.client import ADDRESS, PATIENCE, Answer, Header, read_answer, request
 
 LOAD_SECONDS = 15.0  # in which so many answers must have come
@@ -69,11 +69,11 @@ class Asking:
         self.told.append(told)
         return told
 
-    def watched(self, server: Server, times: int, chance: random.Random) -> None:
+    def watched(self, server: Server, times: int, chance: Chance) -> None:
         """Ask one question after the other, at irregular times, and look at the log with each answer."""
         for turn in range(times):
             self.one(server, self.bodies[turn % len(self.bodies)], look=True)
-            time.sleep(chance.choice((0, 0, chance.uniform(0, 0.02))))
+            time.sleep(chance.among((0, 0, chance.between(0, 0.02))))
 
     def load(self, server: Server, clients: int, enough: int, end: Callable[[], object]) -> None:
         """Ask from several clients; whoever gets the last answer of so many ends the server at once."""

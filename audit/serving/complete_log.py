@@ -7,7 +7,6 @@ record that is only late in a way that depends on what was asked here never.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from audit.errors import TargetError
 from audit.requirements import LogRequirement
 from audit.serving.asking import Asking, compare
 from audit.serving.bench import Bench, Server, Tried, entries, together
+from audit.serving.chance import Chance
 from audit.serving.unwritable import can_be_limited, exchanged, unwritable
 
 LOGS, ROUNDS = 4, 2  # each log's server is killed so many times
@@ -34,7 +34,7 @@ class _Killed:
 
     number: int
     asking: Asking
-    chance: random.Random
+    chance: Chance
     tokens: bool = False
     kills: int = 0
     unwritten: int = 0
@@ -53,7 +53,7 @@ def complete_log(bench: Bench, requirement: LogRequirement) -> Tried:
         TargetError: no server started at first, or none was answering.
     """
     tried, lock = Tried(), Lock()
-    logs = [_Killed(number, Asking(bench.subject.bodies, headers=(FORGED,)), random.Random(SEED + number))
+    logs = [_Killed(number, Asking(bench.subject.bodies, headers=(FORGED,)), Chance(SEED + number))
             for number in range(LOGS)]  # fmt: skip
     for one in logs[::2]:
         token = bench.make_token(bench.folder / f"{one.name}.tokens", "auditor", "predict")
@@ -92,7 +92,7 @@ def complete_log(bench: Bench, requirement: LogRequirement) -> Tried:
 
 def _kill(bench: Bench, one: _Killed, requirement: LogRequirement, tried: Tried, lock: Lock) -> None:
     """Start a server, look at its log with every answer, and kill it under load."""
-    enough = one.chance.randint(LEAST, max(LEAST, 2 * requirement.answers // LOGS))
+    enough = one.chance.below(1 + max(LEAST, 2 * requirement.answers // LOGS), LEAST)
     with _started(bench, one, tried, lock) as server:
         if server is not None:
             one.asking.watched(server, WATCHED, one.chance)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-
+from audit.serving.chance import Chance
 from audit.serving.client import ADDRESS, Header, request
 
 KINDS = ("image/png", "image/jpeg", "text/html", "text/plain", "application/x-www-form-urlencoded", "application/xml")
@@ -32,30 +31,6 @@ class Crafted:
     sent: bytes
     whole: bool = True
     invalid: bool = False
-
-
-class Chance:
-    """Random choices from a seed."""
-
-    def __init__(self, seed: int) -> None:
-        """Begin at the seed."""
-        self._numbers = np.random.default_rng(seed)
-
-    def among(self, things: Sequence[Any]) -> Any:
-        """Return one of several things."""
-        return things[self.below(len(things))]
-
-    def below(self, end: int, begin: int = 0) -> int:
-        """Return a whole number from ``begin`` on, below ``end``."""
-        return int(self._numbers.integers(begin, end))
-
-    def share(self) -> float:
-        """Return a number from 0 on, below 1."""
-        return float(self._numbers.random())
-
-    def content(self, length: int) -> bytes:
-        """Return so many bytes."""
-        return self._numbers.bytes(length)
 
 
 def crafted(count: int, width: int, seed: int) -> list[Crafted]:

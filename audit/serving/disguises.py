@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from audit.serving.chance import Chance
 from audit.serving.client import Header
 
 AT_ONCE = 80  # headers of one request: servers take a hundred
@@ -65,18 +65,18 @@ def bundles(found: Sequence[str], value: Callable[[], str]) -> Iterator[list[Hea
         yield [(name, value()) for name in found[first : first + AT_ONCE]]
 
 
-def values(chance: random.Random) -> tuple[Callable[[], str], ...]:
+def values(chance: Chance) -> tuple[Callable[[], str], ...]:
     """Return what makes values: addresses, and words that nobody has used."""
     return (
-        lambda: f"10.{chance.randrange(256)}.{chance.randrange(256)}.{chance.randrange(1, 255)}"[:LONGEST],
-        lambda: f"{chance.getrandbits(40):010x}",
+        lambda: f"10.{chance.below(256)}.{chance.below(256)}.{chance.below(255, 1)}"[:LONGEST],
+        lambda: f"{chance.digits(10)}",
     )
 
 
-def special(chance: random.Random) -> Iterator[tuple[str, list[Header]]]:
+def special(chance: Chance) -> Iterator[tuple[str, list[Header]]]:
     """Yield headers whose value has a form of its own, or that come twice."""
-    one, other = f"192.0.2.{chance.randrange(1, 255)}", f"198.51.100.{chance.randrange(1, 255)}"
-    mark = f"{chance.getrandbits(40):010x}"
+    one, other = f"192.0.2.{chance.below(255, 1)}", f"198.51.100.{chance.below(255, 1)}"
+    mark = f"{chance.digits(10)}"
     yield "Forwarded", [("Forwarded", f"for={one}")]
     yield "X-Forwarded-For in a chain", [("X-Forwarded-For", f"{one}, 127.0.0.1")]
     yield "X-Forwarded-For in a chain, the other way round", [("X-Forwarded-For", f"127.0.0.1, {one}")]

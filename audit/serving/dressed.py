@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from audit.serving.chance import Chance
 from audit.serving.client import ADDRESS, PATIENCE, Answer, read_answer
 
 BROWSER = (
@@ -39,15 +39,15 @@ class Caller:
 
     def __init__(self, port: int, seed: int) -> None:
         """Connect to nothing yet."""
-        self._port, self._random = port, random.Random(seed)  # which client is played, no secret
+        self._port, self._chance = port, Chance(seed)
         self._open: socket.socket | None = None
         self.look = ""  # of the last request, in words
 
     def ask(self, body: bytes, kind: str, paths: Sequence[str] = PATHS) -> Answer | None:
         """Ask one question, dressed anew; None where no answer came in time."""
-        path, stays = self._random.choice(paths), self._random.random() < STAYING
+        path, stays = self._chance.among(paths), self._chance.share() < STAYING
         pieces = self._pieces(path, body, kind, stays=stays)
-        waits = self._random.uniform(0.01, LONGEST_PAUSE) if self._random.random() < PAUSED else 0.0
+        waits = self._chance.between(0.01, LONGEST_PAUSE) if self._chance.share() < PAUSED else 0.0
         kept, answer = self._open is not None, self._exchange(pieces, waits)
         if answer is None and kept:  # a server may close a connection that stays open, at any time
             answer = self._exchange(pieces, waits)
@@ -78,22 +78,22 @@ class Caller:
 
     def _pieces(self, path: str, body: bytes, kind: str, *, stays: bool) -> list[bytes]:
         """Return a request as the pieces in which it may be sent."""
-        chance = self._random
-        agent, others = chance.choice(AGENTS)
-        chunked = chance.random() < CHUNKED
+        chance = self._chance
+        agent, others = chance.among(AGENTS)
+        chunked = chance.share() < CHUNKED
         lines = [f"Content-Type: {kind}", *others]
         lines += [f"User-Agent: {agent}"] if agent else []
         lines += ["Transfer-Encoding: chunked"] if chunked else [f"Content-Length: {len(body)}"]
-        if not stays or chance.random() < 0.5:  # HTTP/1.1 stays where nothing is said
+        if not stays or chance.share() < 0.5:  # HTTP/1.1 stays where nothing is said
             lines += [f"Connection: {'keep-alive' if stays else 'close'}"]
         if agent.startswith("Mozilla"):
             lines += [f"Origin: http://{ADDRESS}:{self._port}", f"Referer: http://{ADDRESS}:{self._port}/"]
-        chance.shuffle(lines)
-        case = chance.choice((str, str.lower, str.upper))
+        lines = chance.shuffled(lines)
+        case = chance.among((str, str.lower, str.upper))
         head = [f"POST {path} HTTP/1.1", f"{case('Host')}: {ADDRESS}:{self._port}"]
         head += [f"{case(name)}:{value}" for name, _, value in (line.partition(":") for line in lines)]
         self.look = f"{path}, {agent[:60] or 'no User-Agent'}, {'chunks' if chunked else 'one piece'}"
-        content = _chunks(body, chance.randint(200, 4000)) if chunked else [body]
+        content = _chunks(body, chance.below(4001, 200)) if chunked else [body]
         return ["\r\n".join(head).encode() + b"\r\n\r\n", *content]
 
 

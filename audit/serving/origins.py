@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Sequence
 
 from audit.serving import client
+from audit.serving.chance import Chance
 from audit.serving.client import Answer
 from audit.serving.planted import PREDICTING, Listener, line
 
@@ -22,8 +22,8 @@ FORWARDED = (
 
 def hosts(listener: Listener, paths: Sequence[str], body: bytes) -> None:
     """Address requests to hosts that are not this one: none may be answered, and nothing of them may come back."""
-    chance = random.Random(SEED)
-    mark = f"h{chance.getrandbits(48):012x}"
+    chance = Chance(SEED)
+    mark = f"h{chance.digits(12)}"
     for host in strange_hosts(mark, listener.server.port):
         for path in (*PLACES, *DETOURS):
             _misdirected(listener, client.request("GET", path, host=host), mark, f"Host: {host}")
@@ -33,7 +33,7 @@ def hosts(listener: Listener, paths: Sequence[str], body: bytes) -> None:
         _misdirected(listener, client.request("GET", target), mark, f"GET {target}")
     second = client.request("GET", "/", headers=[("Host", f"{mark}.example")])
     _misdirected(listener, second, mark, f"two Host headers, the second {mark}.example")
-    port = f":{chance.randrange(61_000, 65_000)}"
+    port = f":{chance.below(65_000, 61_000)}"
     for host in (f"127.0.0.1{port}", f"LocalHost{port}"):  # our host, and not our port: links show where it came from
         for path in (*paths, *DETOURS):
             _echoed(listener, client.request("GET", path, host=host), port, f"Host: {host}")

@@ -16,8 +16,9 @@ from itertools import product
 
 from PIL import Image
 
+from audit.serving.chance import Chance
 from audit.serving.client import request
-from audit.serving.crafted import SIGNATURE, Chance, Crafted, chunk
+from audit.serving.crafted import SIGNATURE, Crafted, chunk
 
 WIDTH, HEIGHT = 37, 29  # no multiples of eight, so that the last block and the last byte of a row are not full
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # PNG, table 11.1

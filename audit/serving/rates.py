@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from audit.serving import client, disguises
 from audit.serving.bench import Bench, Server, Tried
+from audit.serving.chance import Chance
 from audit.serving.client import Answer, Header
 from audit.serving.disguises import Said
 
@@ -151,7 +151,7 @@ def reach(one: Client) -> tuple[int, bool]:
 
 def _disguise(one: Client, sources: Sequence[str]) -> None:
     """At the limit, look like somebody else: by every header that there is, other addresses, ports and hosts."""
-    chance = random.Random(SEED)
+    chance = Chance(SEED)
 
     def found(what: str) -> None:
         said = f"{one.who}, at its limit of {one.limit} a minute: {what}: status 200, twice"
@@ -176,18 +176,16 @@ def _disguise(one: Client, sources: Sequence[str]) -> None:
                 found(f"other values of {', '.join(name for name, _ in guilty[:4])}{more}")
 
 
-def _places(
-    one: Client, sources: Sequence[str], chance: random.Random
-) -> Iterator[tuple[str, Callable[[], Answer | None]]]:
+def _places(one: Client, sources: Sequence[str], chance: Chance) -> Iterator[tuple[str, Callable[[], Answer | None]]]:
     """Yield other ways to ask the same."""
-    for path in (V1, f"{PREDICT}?user={chance.getrandbits(40):x}", f"{V1}?{chance.getrandbits(40):x}"):
+    for path in (V1, f"{PREDICT}?user={chance.digits(10)}", f"{V1}?{chance.digits(10)}"):
         yield f"as POST {path}", partial(one.ask, path=path)
     for source in sources:
         yield f"from the address {source}", partial(one.ask, source=source)
     for host in ("localhost", f"127.0.0.1:{one.server.port}", "localhost:8080"):
         sent = client.request("POST", PREDICT, one.body, one.headers, host=host)
         yield f"Host: {host}", partial(one.server.send, sent)
-    kind = f"application/json; charset=utf-8; x={chance.getrandbits(40):x}"
+    kind = f"application/json; charset=utf-8; x={chance.digits(10)}"
     sent = client.request("POST", PREDICT, one.body, one.headers, kind=kind)
     yield f"Content-Type: {kind}", partial(one.server.send, sent)
 
@@ -230,13 +228,13 @@ def _refused_ones(one: Client) -> None:
 
 def _guess(several: dict[str, Client], tried: Tried) -> None:
     """Guess tokens: from one address, at every place that knows them, under other names, from many addresses."""
-    visitor, chance = several["second"], random.Random(SEED)
+    visitor, chance = several["second"], Chance(SEED)
     token = visitor.headers[0][1].rpartition(" ")[2]
 
     def guess(more: Sequence[Header] = (), path: str = PREDICT, source: str | None = None) -> Answer | None:
         tried.n += 1
         letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-        wrong = "".join(chance.choice(letters) if letter.isalnum() else letter for letter in token)
+        wrong = "".join(chance.among(letters) if letter.isalnum() else letter for letter in token)
         method, body = ("GET", None) if path in ("/metrics", "/readyz") else ("POST", visitor.body)
         headers = [("Authorization", f"Bearer {wrong}"), *more]
         return visitor.server.send(client.request(method, path, body, headers), source=source)
@@ -254,7 +252,7 @@ def _guess(several: dict[str, Client], tried: Tried) -> None:
     _from_everywhere(visitor, chance, guess)
 
 
-def _guess_disguised(visitor: Client, chance: random.Random, guess: Ask) -> None:
+def _guess_disguised(visitor: Client, chance: Chance, guess: Ask) -> None:
     """Go on guessing with other headers each time, from an address that has reached its limit."""
     for value in disguises.values(chance):
 
@@ -289,10 +287,10 @@ def _expect_visitor(visitor: Client, where: str) -> None:
         visitor.tried.add("refused", PREDICT, f"the right token, from {where}: {status(answer)}, expected 200")
 
 
-def _from_everywhere(visitor: Client, chance: random.Random, guess: Ask) -> None:
+def _from_everywhere(visitor: Client, chance: Chance, guess: Ask) -> None:
     """Guess from one address after the other, each of them once."""
     most = 2 * FAILURES * visitor.limit + 1
-    numbers = chance.sample(range(2**16, 2**24 - 1), most)
+    numbers = chance.distinct(most, 2**16, 2**24 - 1)
     sources = [f"127.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in numbers]
     if not all(map(client.can_ask_from, sources[:3])):
         return

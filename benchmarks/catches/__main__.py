@@ -63,11 +63,11 @@ def main() -> int:
             caught = sorted(set(found) & set(mutant.rules))
             wrong += not caught and not mutant.missed
             rows[mutant.check, mutant.name] = _row(mutant, caught)
+            if options.write:
+                _write(rows)  # at once: all of them take an hour
             _say(f"{check}: {mutant.name}: {caught or f'MISSED, found {found}'} ({time.monotonic() - begun:.0f} s)")
     if rows:
         _say(_score(rows.values()))
-    if options.write and rows:
-        _write(rows)
     return 1 if wrong else 0
 
 

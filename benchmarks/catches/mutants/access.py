@@ -10,7 +10,7 @@ _COUNTED = "if endpoint.scope or guessed:"
 _REFUSAL = "if exchange.token is None:\n            error = self._counted"
 _HEADERS = "exchange.request.headers"
 _PEER = 'counted_as=f"peer:{address_group(address)}",'
-_OF_TOKEN = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'  # noqa: S105  # a piece of code
+_NAMED = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'
 _MORE_IMAGES = "if len(images) > 1:\n                self._count(exchange, len(images) - 1)"
 _BEGIN = "def _begin("
 
@@ -58,7 +58,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _weak(
         "limit evaded",
         "a token has its rate from every address",
-        _app(_OF_TOKEN, _OF_TOKEN.replace("name}", "name}:{exchange.client}")),
+        _app(_NAMED, _NAMED.replace("name}", "name}:{exchange.client}")),
     ),
     _weak(
         "limit evaded",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.catches.mutant import Mutant, Patch
 
 _HEADERS = "exchange.request.headers"
-_OF_TOKEN = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'  # noqa: S105  # a piece of code
+_NAMED = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'
 _FIND = 'service.tokens.tokens().find(given[0] if len(given) == 1 else "")'
 _SCOPE = "if scope not in exchange.token.scopes:"
 _COMPARED = "if hmac.compare_digest(entry.sha256, digest):"
@@ -129,9 +129,7 @@ TOKENS: tuple[Mutant, ...] = (
     ),
     # who is not
     _weak("refused", "a token ends the day before its last", _tokens(_EXPIRED, _EXPIRED.replace("<", "<="))),
-    _weak(
-        "refused", "all tokens of an address share its rate", _app(_OF_TOKEN, "exchange.client = exchange.token.name")
-    ),
+    _weak("refused", "all tokens of an address share its rate", _app(_NAMED, "exchange.client = exchange.token.name")),
     _weak(
         "refused",
         "new tokens need a restart",

@@ -55,6 +55,7 @@ ROOMS = (
         "dependencies.loopback",
         "dependencies.pip_audit",
         "serving",
+        "serving.chance",
         "serving.client",
         "serving.crafted",
         "serving.disguises",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from audit.serving import disguises
+from audit.serving.chance import Chance
 
 
 def asked(*guilty, refused=()):
@@ -56,7 +55,7 @@ def test_names_are_many_once_each_and_none_of_the_protocol():
 
 
 def test_a_bundle_fits_into_the_headers_of_a_request():
-    chance = random.Random(1)
+    chance = Chance(1)
     for value in disguises.values(chance):
         bundles = list(disguises.bundles(disguises.names(), value))
         assert max(map(len, bundles)) <= 80
@@ -64,5 +63,5 @@ def test_a_bundle_fits_into_the_headers_of_a_request():
 
 
 def test_the_same_seed_gives_the_same_disguises():
-    first, second = (list(disguises.special(random.Random(3))) for _ in range(2))
+    first, second = (list(disguises.special(Chance(3))) for _ in range(2))
     assert first == second

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from audit.serving.burdens import many_scans
-from audit.serving.crafted import Chance
+from audit.serving.chance import Chance
 from audit.serving.pictures import COLOURS, DEPTHS, HEIGHT, WIDTH, batches, join, jpeg, png_chunks, segments
 
 KINDS = [(colour, depth, interlaced) for colour in COLOURS for depth in DEPTHS[colour] for interlaced in (False, True)]
