@@ -41,6 +41,7 @@ HEADERS = (
 )
 KINDS = ("application/json", "image/png", "image/jpeg", "multipart/form-data")
 WORK = 0.004  # seconds that an answer takes
+BYTES_A_CHUNK, SPARE_CHUNKS = 64, 256  # on average at least, and at most beyond that
 
 
 class Server(ThreadingTCPServer):
@@ -146,22 +147,30 @@ class Handler(BaseHTTPRequestHandler):
         if refused := 429 if self.server.limited(client) else refused:
             return self._error(refused, client)
         if self.headers.get("Transfer-Encoding") == "chunked":
-            return self._answer(self._chunks(), client)
+            chunked = self._chunks()
+            return self._error(413, client) if chunked is None else self._answer(chunked, client)
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or len(length) > 12:
             return self._error(400, client)
-        if int(length) > (2**23 if self.server.weak == "patient" else self.server.settings["body_bytes"]):
+        if int(length) > self._most:
             return self._error(413, client)
         body = self.rfile.read(int(length))
         if self.headers.get_content_type() not in KINDS or self.headers.get("Content-Encoding"):
             return self._error(415, client, body)
         return self._answer(body, client)
 
-    def _chunks(self) -> bytes:
-        body = b""
-        while (size := int(self.rfile.readline(20), 16)) and len(body) < self.server.settings["body_bytes"]:
-            body += self.rfile.read(size)
+    @property
+    def _most(self) -> int:
+        return 2**23 if self.server.weak == "patient" else int(self.server.settings["body_bytes"])
+
+    def _chunks(self) -> bytes | None:
+        """Return a body that comes in chunks; None for one that is too large, or in too many of them."""
+        body, chunks = b"", 0
+        while size := int(self.rfile.readline(20), 16):
+            body, chunks = body + self.rfile.read(size), chunks + 1
             self.rfile.readline(20)
+            if len(body) > self._most or chunks > SPARE_CHUNKS + self._most // BYTES_A_CHUNK:
+                return None
         return body
 
     def _answer(self, body: bytes, client: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit.serving import agreement, asking, lines, log_tampering, overload, pictures
+from audit.serving import agreement, asking, lines, log_tampering, overload, preprocessing
 from audit.serving.asking import Told
 from audit.serving.bench import Picture
 from audit.serving.client import Answer
@@ -149,22 +149,22 @@ def test_every_reading_of_a_picture_lies_in_the_middle_whatever_its_paper_and_pl
     drawn = np.zeros((28, 28), dtype=bool)
     drawn[4:24, 8:14] = drawn[18:24, 8:20] = True
     sure = torch.tensor([[0.1, 0.9]])
-    made = [pictures._picture(drawn, form, lambda rows: sure.expand(len(rows), 2)) for form in pictures.FORMS]
+    made = [preprocessing._picture(drawn, form, lambda rows: sure.expand(len(rows), 2)) for form in preprocessing.FORMS]
     seen = np.stack([np.asarray(one.seen) for one in made])
     assert np.abs(seen - seen[0]).mean() < 0.02
     rows, columns = np.indices((28, 28))
     assert abs((seen[0].reshape(28, 28) * rows).sum() / seen[0].sum() - 14) <= 0.5
     assert abs((seen[0].reshape(28, 28) * columns).sum() / seen[0].sum() - 14) <= 0.5
-    mirrored = pictures._picture(drawn[:, ::-1], pictures.FORMS[0], lambda rows: sure.expand(len(rows), 2))
+    mirrored = preprocessing._picture(drawn[:, ::-1], preprocessing.FORMS[0], lambda rows: sure.expand(len(rows), 2))
     assert np.abs(np.asarray(mirrored.seen) - seen[0]).mean() > agreement.SEEN_APART
 
 
 def test_there_are_no_pictures_of_another_shape_nor_of_what_is_not_clear():
-    assert pictures.pictures(torch.zeros(3, 3, 32, 32), lambda rows: rows) == ()
+    assert preprocessing.pictures(torch.zeros(3, 3, 32, 32), lambda rows: rows) == ()
     unsure = torch.tensor([[0.5, 0.5]])
     drawn = torch.zeros(1, 1, 28, 28)
     drawn[0, 0, 5:20, 10:14] = 1
-    assert pictures.pictures(drawn, lambda rows: unsure.expand(len(rows), 2)) == ()
+    assert preprocessing.pictures(drawn, lambda rows: unsure.expand(len(rows), 2)) == ()
 
 
 def test_lines_written_anew_are_chained_and_each_edit_of_several_files_changes_them(tmp_path):
