@@ -26,6 +26,7 @@ THREADS = 4
 NOISE = 1e-5  # what float32 and another batch size may move a probability by
 UNHURRIED = 4  # questions that are asked alone at first: a server that is late is late for those
 LATE_SECONDS = LIMIT_SECONDS + 2.0  # an answer, from a server that is told to take no more than the first
+SILENT = 2  # times that a question may stay without an answer
 MOST_LATE = 8  # after which no more is asked
 PICTURE_APART = 0.2  # of a probability: resizing is not defined to the last bit
 SEEN_APART = 0.04  # of a pixel, on average; a shift by one pixel is about 0.08
@@ -64,10 +65,11 @@ def agreement(bench: Bench, requirement: AgreementRequirement) -> Tried:
     asked = [one for one in questions if one.asked]
     for question in asked:
         _judge_time(tried, question)
-    busy = sum(one.answer is None or one.answer.status in (429, 503) for one in asked)
-    if busy and not tried.findings:
-        raise TargetError(f"{busy} of {len(asked)} questions had no answer: nothing is known of those images")
-    return _judged(tried, asked, bench, requirement)
+    _judge_all(tried, asked, bench, requirement)
+    silent = sum(one.answer is None or one.answer.status in (429, 503) for one in asked)
+    if silent and not tried.findings:
+        raise TargetError(f"{silent} of {len(asked)} questions had no answer: nothing is known of those images")
+    return tried
 
 
 def _ask(server: Server, questions: list[_Question], seed: int, late: Event) -> None:
@@ -77,13 +79,14 @@ def _ask(server: Server, questions: list[_Question], seed: int, late: Event) -> 
         if late.is_set():
             break
         question.asked = True
+        silent = 0
         for attempt in range(TRIES):
             begun = time.monotonic()
             question.answer = caller.ask(question.body, question.kind, PATHS)
-            question.seconds, question.look = time.monotonic() - begun, caller.look
-            if question.answer is not None and question.answer.status not in (429, 503):
-                break
-            if question.answer is None or not server.child.running:
+            question.seconds, question.look = max(question.seconds, time.monotonic() - begun), caller.look
+            silent += question.answer is None
+            answered = question.answer is not None and question.answer.status not in (429, 503)
+            if answered or silent == SILENT or not server.child.running:
                 break
             time.sleep(0.05 * 2**attempt)
         slow += question.seconds > LATE_SECONDS
@@ -101,8 +104,8 @@ def _judge_time(tried: Tried, question: _Question) -> None:
         )
 
 
-def _judged(tried: Tried, asked: list[_Question], bench: Bench, requirement: AgreementRequirement) -> Tried:
-    """Compare every answer; returns what was found, with figures."""
+def _judge_all(tried: Tried, asked: list[_Question], bench: Bench, requirement: AgreementRequirement) -> None:
+    """Compare every answer that came; adds what was found, and figures."""
     furthest, taken, seen = 0.0, 0, 0.0
     for one in asked:
         if one.answer is None or one.answer.status in (429, 503):
@@ -125,7 +128,6 @@ def _judged(tried: Tried, asked: list[_Question], bench: Bench, requirement: Agr
         "pictures_not_taken": len(asked) - images - taken,
         "furthest_seen": round(seen, 4),
     }
-    return tried
 
 
 def _judge(

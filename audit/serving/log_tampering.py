@@ -48,7 +48,7 @@ def try_log_files(bench: Bench, tried: Tried) -> dict[str, int]:
     source.mkdir(parents=True)
     with _several(bench, "several", anchor_seconds=300) as server:
         _ask(bench, server, FIRST)
-        time.sleep(SETTLED / 2)  # for an anchor of the file that was put aside last
+        _ask_once_more(bench, server)
         running = _copy(bench, source, "running")
         code = server.child.stop(20)
     if code != 0 or len(rotated(running / NAME)) < 2 or bench.verify_log(source / NAME).code != 0:
@@ -90,6 +90,16 @@ def _ask(bench: Bench, server: Server, times: int) -> None:
             raise TargetError(f"a server with a small log answered {said} to question {turn + 1}")
 
 
+def _ask_once_more(bench: Bench, server: Server) -> None:
+    """Wait until anchors of files that were put aside are noted, then ask a question that none of those covers."""
+    for _ in range(MORE):
+        time.sleep(SETTLED / 2)
+        before = len(rotated(server.log))
+        _ask(bench, server, 1)
+        if len(rotated(server.log)) == before:
+            return
+
+
 def _copy(bench: Bench, source: Path, name: str) -> Path:
     """Copy the files of a log and its anchors; times, too, are as they were."""
     place = bench.folder / "logs" / name
@@ -129,6 +139,7 @@ def _running(bench: Bench, source: Path, name: str, which: Callable[[Path], Path
     place = _copy(bench, source, name)
     with _several(bench, name) as server:
         _ask(bench, server, MORE)
+        _ask_once_more(bench, server)
         time.sleep(SETTLED)
         cut = _changed(bench, place, f"the lines of the last {SETTLED} s cut off, {name}", _cut_one)
         path, ready = which(place / NAME), server.get("/readyz")

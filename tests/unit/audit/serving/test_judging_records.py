@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from audit.errors import TargetError
 from audit.serving import agreement, asking, lines, log_tampering, overload, preprocessing
 from audit.serving.asking import Told
 from audit.serving.bench import Picture
 from audit.serving.client import Answer
 from audit.serving.dressed import Caller
+from tests.unit.audit.serving.conftest import serving_requirement
 from tests.unit.audit.serving.test_judging import reply, rules, served
 
 BODY = b'{"pixels": [1]}'
@@ -134,6 +138,30 @@ def test_a_picture_has_the_answer_that_its_drawing_has(answer, expected):
 def test_an_answer_that_comes_late_is_found(seconds, expected):
     question = agreement._Question(b"", "x", (1, (0.1, 0.9)), "image 0", answer=served(), seconds=seconds)
     assert rules(agreement._judge_time, question) == expected
+
+
+def agreed(monkeypatch, *answers):
+    """Run the check on a server that gives each of its questions the answers named, in turn."""
+    bodies = tuple(str(number).encode() for number in range(len(answers)))
+    left = dict(zip(bodies, map(list, answers), strict=True))
+    expected = ((1, (0.1, 0.9)),) * len(bodies)
+    subject = SimpleNamespace(bodies=bodies, expected=expected, pictures=(), sha256="d")
+    server = SimpleNamespace(port=1, child=SimpleNamespace(running=True))
+    caller = SimpleNamespace(ask=lambda body, *_: left[body].pop(0), look="", close=lambda: None)
+    monkeypatch.setattr(agreement, "Caller", lambda port, seed: caller)
+    return agreement.agreement(
+        SimpleNamespace(subject=subject, ordinary=lambda: nullcontext(server)), serving_requirement("agreement")
+    )
+
+
+def test_a_question_without_an_answer_is_asked_once_more(monkeypatch):
+    assert agreed(monkeypatch, [served()], [None, served()]).counts == {}
+    with pytest.raises(TargetError, match="1 of 2 questions had no answer"):
+        agreed(monkeypatch, [served()], [None, None])
+
+
+def test_a_question_without_an_answer_hides_no_wrong_one(monkeypatch):
+    assert agreed(monkeypatch, [served(**{"class": 0})], [None, None]).counts == {"another class": 1}
 
 
 def test_no_two_requests_look_alike_and_all_say_the_same():
