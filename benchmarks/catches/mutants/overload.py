@@ -9,6 +9,7 @@ BUSY = 'are being computed already.", retry_after=1)'
 WITH = "        with service.places.one(exchange.counted_as):"
 ANSWERED = "        self.service.answered(\n            request_id=exchange.request_id,"
 UPDATED = '"X-Request-Id": exchange.request_id, **traced'
+BEGUN = "await send({'type': 'http.response.start', 'status': 503, 'headers': [(b'content-length', b'99')]})"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("no limit to what is predicted at once, and no refusal", "overload", ("no refusal",),
@@ -34,11 +35,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("connections are cut when all places are taken", "overload", ("dropped",),
            (Patch("app.py", "        except ClientDisconnect:\n            return",
                   "        except ClientDisconnect:\n            return\n        except Problem as problem:\n"
-                  "            if problem.code == 'busy':\n                return\n"
+                  f"            if problem.code == 'busy':\n                {BEGUN}\n                return\n"
                   "            response = await self._refusal(exchange, problem)"),)),
-    Mutant("an answer under load is closed before it is begun", "overload", ("dropped",),
+    Mutant("an answer under load is begun, and cut off", "overload", ("dropped",),
            (Patch("app.py", "        await response(scope, receive, send)",
-                  "        if self.service.places.taken < 3:\n            await response(scope, receive, send)"),)),
+                  f"        if self.service.places.taken >= 3:\n            {BEGUN}\n        else:\n"
+                  "            await response(scope, receive, send)"),)),
     Mutant("answers of requests at the same time are exchanged", "overload", ("wrong answer",),
            (Patch("app.py", "        predictions = [self.service.model.predict(image) for image in images]\n",
                   "        self.shared = [self.service.model.predict(image) for image in images]\n"
