@@ -17,9 +17,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("whoever finds no place waits for one", "overload", ("no refusal", "refused late"),
            (Patch("app.py", WITH, "        while service.places.taken >= 3:\n"
                   "            await asyncio.sleep(0.002)\n" + WITH),)),
-    Mutant("refusals come after two seconds of waiting", "overload", ("refused late", "no refusal"),
-           (Patch("app.py", WITH, "        for _ in range(40):\n            if service.places.taken < 3:\n"
-                  "                break\n            await asyncio.sleep(0.05)\n" + WITH),)),
+    Mutant("refusals come after two seconds of waiting", "overload", ("refused late",),
+           (Patch("app.py", WITH, "        if service.places.taken >= 3:\n            await asyncio.sleep(2)\n"
+                  + WITH),)),
     Mutant("a refusal is kept back for three seconds", "overload", ("refused late",),
            (Patch("app.py", "        body = error.body(exchange.request_id)",
                   "        await asyncio.sleep(3 if error.code == 'busy' else 0)\n"
