@@ -38,6 +38,11 @@ class Mutant:
     missed: str = ""
 
 
+def weakness(check: str, rule: str, name: str, *patches: Patch, missed: str = "") -> Mutant:
+    """Return a mutant that breaks one rule of a check."""
+    return Mutant(name, check, (rule,), patches, missed)
+
+
 def plant(mutant: Mutant | None, folder: Path) -> Path:
     """Copy the served package below ``folder`` and patch it; returns the folder to start the server from.
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks.catches.mutant import Mutant, Patch
-from benchmarks.catches.mutants.tokens import TOKENS
+from functools import partial
+
+from benchmarks.catches.mutant import Mutant, Patch, weakness
+from benchmarks.catches.mutants.tokens import BEGIN, HEADERS, NAMED, TOKENS
 
 _COUNT = "self.service.rates.count(exchange.counted_as, cost)"
 _COUNTED = "if endpoint.scope or guessed:"
 _REFUSAL = "if exchange.token is None:\n            error = self._counted"
-_HEADERS = "exchange.request.headers"
 _PEER = 'counted_as=f"peer:{address_group(address)}",'
-_NAMED = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'
 _MORE_IMAGES = "if len(images) > 1:\n                self._count(exchange, len(images) - 1)"
-_BEGIN = "def _begin("
-
-
-def _weak(rule: str, name: str, *patches: Patch, missed: str = "") -> Mutant:
-    return Mutant(name, "access", (rule,), patches, missed)
+_weak = partial(weakness, "access")
 
 
 def _keyed(name: str, key: str) -> Mutant:
@@ -24,8 +20,7 @@ def _keyed(name: str, key: str) -> Mutant:
     return _weak("limit evaded", f"the rate is counted for each {name}", Patch("app.py", _COUNT, new))
 
 
-def _app(old: str, new: str) -> Patch:
-    return Patch("app.py", old, new)
+_app = partial(Patch, "app.py")
 
 
 _ONCE = """_SEEN: set[object] = set()
@@ -47,23 +42,23 @@ MUTANTS: tuple[Mutant, ...] = (
         "the rate of an address is that of X-Forwarded-For",
         _app(_PEER, 'counted_as=dict(scope["headers"]).get(b"x-forwarded-for", address.encode()).decode(),'),
     ),
-    _keyed("User-Agent", f'{_HEADERS}.get("user-agent")'),
-    _keyed("Accept", f'{_HEADERS}.get("accept")'),
-    _keyed("cookie", f'{_HEADERS}.get("cookie")'),
-    _keyed("X-Tenant-Id", f'{_HEADERS}.get("x-tenant-id")'),
-    _keyed("set of headers", f"sorted({_HEADERS}.items())"),
+    _keyed("User-Agent", f'{HEADERS}.get("user-agent")'),
+    _keyed("Accept", f'{HEADERS}.get("accept")'),
+    _keyed("cookie", f'{HEADERS}.get("cookie")'),
+    _keyed("X-Tenant-Id", f'{HEADERS}.get("x-tenant-id")'),
+    _keyed("set of headers", f"sorted({HEADERS}.items())"),
     _keyed("path", "exchange.request.url.path"),
     _keyed("query", "exchange.request.url.query"),
-    _keyed("Host", f'{_HEADERS}.get("host")'),
+    _keyed("Host", f'{HEADERS}.get("host")'),
     _weak(
         "limit evaded",
         "a token has its rate from every address",
-        _app(_NAMED, _NAMED.replace("name}", "name}:{exchange.client}")),
+        _app(NAMED, NAMED.replace("name}", "name}:{exchange.client}")),
     ),
     _weak(
         "limit evaded",
         "the rate is counted for each header that nobody has heard of",
-        _app(_COUNT, f'self.service.rates.count(exchange.counted_as + {_HEADERS}.get("zq-91-k", ""), cost)'),
+        _app(_COUNT, f'self.service.rates.count(exchange.counted_as + {HEADERS}.get("zq-91-k", ""), cost)'),
         missed="the name of the header is in no list, and nothing that the server says mentions it",
     ),
     # what is counted
@@ -85,7 +80,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "no limit",
         "the rate is counted once a connection",
         _app(_COUNT, "_count_once(self.service, exchange, cost)"),
-        _app(_BEGIN, _ONCE),
+        _app(BEGIN, _ONCE),
     ),
     _weak(
         "no limit",
@@ -136,7 +131,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _weak(
         "guessing not limited",
         "failed authentication is counted for each token that was guessed",
-        _app(_COUNT, f'self.service.rates.count(exchange.counted_as + {_HEADERS}.get("authorization", ""), cost)'),
+        _app(_COUNT, f'self.service.rates.count(exchange.counted_as + {HEADERS}.get("authorization", ""), cost)'),
     ),
     _weak(
         "guessing not limited",
@@ -144,7 +139,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _app(
             _COUNT,
             "self.service.rates.count(exchange.counted_as if exchange.token or self.service.tokens is None else "
-            f'{_HEADERS}.get("x-forwarded-for", exchange.client), cost)',
+            f'{HEADERS}.get("x-forwarded-for", exchange.client), cost)',
         ),
     ),
     _weak(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.catches.mutant import Mutant, Patch
-from benchmarks.catches.mutants.page import PAGE
+from functools import partial
 
-_CALL = 'response.headers.update({**HEADERS, "X-Request-Id": exchange.request_id, **traced(exchange.request)})'
-_PAGE = 'partial(_constant, page.encode(), "text/html")'
+from benchmarks.catches.mutant import Mutant, Patch, weakness
+from benchmarks.catches.mutants.page import CALL, NO_PLACE, PAGE, START_PAGE
+
 _DOCUMENT = 'partial(_constant, json.dumps(document).encode() + b"\\n", "application/json")'
 _ALIVE = "async def _alive(exchange: Exchange) -> Response:"
 _HOST = "if not all(host_allowed(host, self._limits.hosts) for host in (hosts[0], named or hosts[0])):"
@@ -18,19 +18,9 @@ _SAME = 'return scheme in ("http", "https") and bool(separator) and authority.lo
 _READY = "if service.tokens is None or (exchange.token and Scope.METRICS in exchange.token.scopes):"
 _FIGURES = "return generate_latest(self._registry)"
 _NOT_JSON = 'raise Problem(400, "not_json", "The body is not JSON.") from error'
-_NO_PLACE = 'raise Problem(404, "not_found", "There is nothing at this address.")'
-
-
-def _weak(rule: str, name: str, *patches: Patch, missed: str = "") -> Mutant:
-    return Mutant(name, "exposure", (rule,), patches, missed)
-
-
-def _app(old: str, new: str) -> Patch:
-    return Patch("app.py", old, new)
-
-
-def _places(old: str, new: str) -> Patch:
-    return Patch("endpoints.py", old, new)
+_weak = partial(weakness, "exposure")
+_app = partial(Patch, "app.py")
+_places = partial(Patch, "endpoints.py")
 
 
 def _linked(header: str) -> tuple[Patch, ...]:
@@ -41,13 +31,13 @@ def _linked(header: str) -> tuple[Patch, ...]:
         "    base = f'<head><base href=\"http://{named}/\">'\n"
         '    return Response(page.replace("<head>", base), media_type="text/html")\n\n\n'
     )
-    return _places(_PAGE, "partial(_linked, page)"), _places(_ALIVE, made + _ALIVE)
+    return _places(START_PAGE, "partial(_linked, page)"), _places(_ALIVE, made + _ALIVE)
 
 
 def _shared(value: str, *more: str) -> Patch:
     lines = [f'"Access-Control-Allow-Origin", {value}', *more]
     after = "\n        ".join(f"response.headers.__setitem__({one})" for one in lines)
-    return _app(_CALL, f"{_CALL}\n        {after}")
+    return _app(CALL, f"{CALL}\n        {after}")
 
 
 def _redirected(target: str) -> Patch:
@@ -57,7 +47,7 @@ def _redirected(target: str) -> Patch:
         f'                problem.headers["Location"] = {target}\n'
         "                raise problem\n            "
     )
-    return _app(_NO_PLACE, code + _NO_PLACE)
+    return _app(NO_PLACE, code + NO_PLACE)
 
 
 def _figure(value: str) -> Patch:

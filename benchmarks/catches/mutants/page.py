@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from benchmarks.catches.mutant import Mutant, Patch
+from functools import partial
 
-_CALL = 'response.headers.update({**HEADERS, "X-Request-Id": exchange.request_id, **traced(exchange.request)})'
-_PAGE = 'partial(_constant, page.encode(), "text/html")'
-_NO_PLACE = 'raise Problem(404, "not_found", "There is nothing at this address.")'
+from benchmarks.catches.mutant import Mutant, Patch, weakness
 
-
-def _weak(rule: str, name: str, *patches: Patch, missed: str = "") -> Mutant:
-    return Mutant(name, "exposure", (rule,), patches, missed)
-
-
-def _app(old: str, new: str) -> Patch:
-    return Patch("app.py", old, new)
-
-
-def _places(old: str, new: str) -> Patch:
-    return Patch("endpoints.py", old, new)
-
-
-def _header(old: str, new: str) -> Patch:
-    return Patch("problems.py", old, new)
+CALL = 'response.headers.update({**HEADERS, "X-Request-Id": exchange.request_id, **traced(exchange.request)})'
+START_PAGE = 'partial(_constant, page.encode(), "text/html")'
+NO_PLACE = 'raise Problem(404, "not_found", "There is nothing at this address.")'
+_weak = partial(weakness, "exposure")
+_app = partial(Patch, "app.py")
+_places = partial(Patch, "endpoints.py")
+_header = partial(Patch, "problems.py")
 
 
 def _in_page(tag: str) -> Patch:
-    return _places(_PAGE, f'partial(_constant, page.replace("</body>", {tag!r}).encode(), "text/html")')
+    return _places(START_PAGE, f'partial(_constant, page.replace("</body>", {tag!r}).encode(), "text/html")')
 
 
 _METHODS = "if exchange.request.method not in endpoint.methods:"
@@ -63,7 +53,7 @@ _TRACED = """if exchange.request.method == "TRACE":
 def _without(when: str, *names: str) -> Patch:
     """Return the patch that leaves headers out of some answers."""
     gone = "".join(f'\n            del response.headers["{name}"]' for name in names)
-    return _app(_CALL, f"{_CALL}\n        if {when}:{gone}")
+    return _app(CALL, f"{CALL}\n        if {when}:{gone}")
 
 
 PAGE: tuple[Mutant, ...] = (
@@ -141,7 +131,7 @@ PAGE: tuple[Mutant, ...] = (
     _weak(
         "internals",
         "answers say what the server is made of",
-        _app(_CALL, f'{_CALL}\n        response.headers["Server"] = "uvicorn"'),
+        _app(CALL, f'{CALL}\n        response.headers["Server"] = "uvicorn"'),
     ),
     _weak(
         "internals",
@@ -167,22 +157,22 @@ PAGE: tuple[Mutant, ...] = (
     _weak(
         "path traversal",
         "what lies below /static/ is read by its name",
-        _app(_NO_PLACE, f"{_READ}{_NO_PLACE}"),
+        _app(NO_PLACE, f"{_READ}{NO_PLACE}"),
     ),
     _weak(
         "path traversal",
         "names of files are decoded after they were looked at",
-        _app(_NO_PLACE, f"{_DECODED}{_NO_PLACE}"),
+        _app(NO_PLACE, f"{_DECODED}{NO_PLACE}"),
     ),
     _weak(
         "server error",
         "an address that is none is a mistake of ours",
-        _app(_NO_PLACE, "raise KeyError(exchange.request.url.path)"),
+        _app(NO_PLACE, "raise KeyError(exchange.request.url.path)"),
     ),
     _weak(
         "server error",
         "an address with a zero in it is a mistake of ours",
-        _app(_NO_PLACE, f"{_ZERO}{_NO_PLACE}"),
+        _app(NO_PLACE, f"{_ZERO}{NO_PLACE}"),
     ),
     _weak(
         "echoes",
@@ -197,11 +187,11 @@ PAGE: tuple[Mutant, ...] = (
     _weak(
         "no answer",
         "refusals of a method are announced longer than they are",
-        _app(_CALL, f"{_CALL}\n        {_LONGER.format(405)}"),
+        _app(CALL, f"{CALL}\n        {_LONGER.format(405)}"),
     ),
     _weak(
         "no answer",
         "refusals of an address are announced longer than they are",
-        _app(_CALL, f"{_CALL}\n        {_LONGER.format(404)}"),
+        _app(CALL, f"{CALL}\n        {_LONGER.format(404)}"),
     ),
 )

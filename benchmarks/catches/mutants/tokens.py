@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from benchmarks.catches.mutant import Mutant, Patch
+from functools import partial
 
-_HEADERS = "exchange.request.headers"
-_NAMED = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'
+from benchmarks.catches.mutant import Mutant, Patch, weakness
+
+HEADERS = "exchange.request.headers"
+NAMED = 'exchange.client, exchange.counted_as = exchange.token.name, f"token:{exchange.token.name}"'
 _FIND = 'service.tokens.tokens().find(given[0] if len(given) == 1 else "")'
 _SCOPE = "if scope not in exchange.token.scopes:"
 _COMPARED = "if hmac.compare_digest(entry.sha256, digest):"
 _EXPIRED = "self.expires < (today or _today())"
 _DIGEST = "return hashlib.sha256(token.encode()).hexdigest()"
-_BEGIN = "def _begin("
-
-
-def _weak(rule: str, name: str, *patches: Patch, missed: str = "") -> Mutant:
-    return Mutant(name, "access", (rule,), patches, missed)
-
-
-def _app(old: str, new: str) -> Patch:
-    return Patch("app.py", old, new)
-
-
-def _tokens(old: str, new: str) -> Patch:
-    return Patch("tokens.py", old, new)
+BEGIN = "def _begin("
+_weak = partial(weakness, "access")
+_app = partial(Patch, "app.py")
+_tokens = partial(Patch, "tokens.py")
 
 
 _REMEMBERED = """_KNOWN: dict[object, Entry] = {}
@@ -97,12 +90,12 @@ TOKENS: tuple[Mutant, ...] = (
     _weak(
         "let in",
         "a token may stand in X-Api-Key",
-        _app(_FIND, f'{_FIND} or service.tokens.tokens().find("Bearer " + {_HEADERS}.get("x-api-key", ""))'),
+        _app(_FIND, f'{_FIND} or service.tokens.tokens().find("Bearer " + {HEADERS}.get("x-api-key", ""))'),
     ),
     _weak(
         "let in",
         "who says X-Internal needs no token",
-        _app(_FIND, f'{_FIND} or (service.tokens.tokens().tokens[0] if "x-internal" in {_HEADERS} else None)'),
+        _app(_FIND, f'{_FIND} or (service.tokens.tokens().tokens[0] if "x-internal" in {HEADERS} else None)'),
     ),
     _weak(
         "let in",
@@ -125,11 +118,11 @@ TOKENS: tuple[Mutant, ...] = (
         "revoked token let in",
         "a connection keeps the token that it began with",
         _app(_FIND, f"_remembered(exchange, {_FIND})"),
-        _app(_BEGIN, _REMEMBERED),
+        _app(BEGIN, _REMEMBERED),
     ),
     # who is not
     _weak("refused", "a token ends the day before its last", _tokens(_EXPIRED, _EXPIRED.replace("<", "<="))),
-    _weak("refused", "all tokens of an address share its rate", _app(_NAMED, "exchange.client = exchange.token.name")),
+    _weak("refused", "all tokens of an address share its rate", _app(NAMED, "exchange.client = exchange.token.name")),
     _weak(
         "refused",
         "new tokens need a restart",
