@@ -11,6 +11,7 @@ import time
 import pytest
 
 from model_under_test.serve import chain
+from model_under_test.serve.server import _listening as listening
 from tests.unit.model_under_test.serve.test_app import PIXELS, records
 
 BODY = json.dumps(PIXELS).encode()
@@ -35,6 +36,16 @@ def answers(connection):
     while line := stream.readline():
         headers = dict(iter(lambda: tuple(stream.readline().rstrip().lower().split(b": ", 1)), (b"",)))
         yield int(line.split()[1]), json.loads(stream.read(int(headers[b"content-length"])))
+
+
+def test_the_second_part_of_an_answer_does_not_wait_for_the_client_to_acknowledge_the_first():
+    with listening("127.0.0.1", 0) as listener:
+        listener.listen()
+        listener.settimeout(20)
+        with socket.create_connection(listener.getsockname(), timeout=20):
+            taken, _ = listener.accept()
+            with taken:
+                assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def ask(server, content=WHOLE):
