@@ -171,7 +171,13 @@ def main(words, plugins):
 supervised.pytest.main = main
 sys.exit(supervised.main(sys.argv[1:]))
 """
-PARENT = "import sys\nfrom audit import supervise as one\none.CHILD = sys.argv[1]\nsys.exit(one.supervise([]))"
+PARENT = """
+import signal, sys
+from audit import supervise
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
+supervise.CHILD = sys.argv[1]
+sys.exit(supervise.supervise([]))
+"""
 
 
 @pytest.fixture
