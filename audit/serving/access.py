@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from audit.requirements import AccessRequirement
 from audit.serving import client, disguises, rates
-from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.bench import Bench, Server, Tried, together, until
 from audit.serving.chance import Chance
 from audit.serving.client import Answer, Header
 from audit.serving.rates import INFER, PREDICT, V1
@@ -177,7 +176,7 @@ def _try_changes(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) ->
     joined = [("Authorization", f"Bearer {bench.make_token(tokens.file, 'joined', 'predict')}")]
     in_time = _within(tried, lambda: server.predict(bench.sample, joined), 200)
     if in_time is None or in_time.status != 200:
-        message = f"a token made {WITHIN:g} s ago, while the server ran: {_said(in_time)}, expected 200"
+        message = f"a token made {WITHIN:g} s ago, while the server ran: {client.outcome(in_time)}, expected 200"
         tried.add("refused", PREDICT, message)
     if not bench.subject.spec.revoke_token:
         return ["revoking a token: the policy names no command for it"]
@@ -189,7 +188,7 @@ def _try_changes(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) ->
         answer = _within(tried, lambda: server.predict(bench.sample, leaving), 401)
         for how, last in (("", answer), (", over a connection that was open before", ask(sent))):
             if last is not None and last.status < 300:
-                message = f"a token revoked {WITHIN:g} s ago{how}: {_said(last)}, expected 401"
+                message = f"a token revoked {WITHIN:g} s ago{how}: {client.outcome(last)}, expected 401"
                 tried.add("revoked token let in", PREDICT, message)
     good = server.predict(bench.sample, [("Authorization", f"Bearer {tokens.predict}")])
     _expect(tried, "the right token, after another one was revoked", good, (200,))
@@ -198,13 +197,12 @@ def _try_changes(bench: Bench, server: Server, tokens: _Tokens, tried: Tried) ->
 
 def _within(tried: Tried, ask: Callable[[], Answer | None], status: int) -> Answer | None:
     """Ask until an answer has a status, for some seconds; returns the last answer."""
-    deadline = time.monotonic() + WITHIN
-    while True:
-        answer = ask()
+
+    def counted() -> Answer | None:
         tried.n += 1
-        if (answer is not None and answer.status == status) or time.monotonic() > deadline:
-            return answer
-        time.sleep(0.2)
+        return ask()
+
+    return until(status, WITHIN, counted)
 
 
 def _readable(token: str, stored: str) -> str | None:
@@ -270,11 +268,7 @@ def _expect(tried: Tried, what: str, answer: Answer | None, allowed: Sequence[in
         tried.add("refused", where, f"{what}: no answer, expected {_one_of(allowed)}")
     elif answer is not None and answer.status not in allowed:
         rule = "let in" if answer.status < 300 else "refused" if 200 in allowed else "another answer"
-        tried.add(rule, where, f"{what}: {_said(answer)}, expected {_one_of(allowed)}")
-
-
-def _said(answer: Answer | None) -> str:
-    return "no answer" if answer is None else f"status {answer.status}"
+        tried.add(rule, where, f"{what}: {client.outcome(answer)}, expected {_one_of(allowed)}")
 
 
 def _one_of(statuses: Sequence[int]) -> str:

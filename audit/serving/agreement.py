@@ -18,7 +18,8 @@ import numpy as np
 
 from audit.errors import TargetError
 from audit.requirements import AgreementRequirement
-from audit.serving.bench import LIMIT_SECONDS, TRIES, Bench, Expected, Picture, Server, Tried, together
+from audit.serving import client
+from audit.serving.bench import BUSY, LIMIT_SECONDS, TRIES, Bench, Expected, Picture, Server, Tried, together
 from audit.serving.client import JSON, Answer
 from audit.serving.dressed import PATHS, Caller
 
@@ -44,6 +45,11 @@ class _Question:
     seconds: float = 0.0
     asked: bool = False
 
+    @property
+    def open(self) -> bool:
+        """Tell whether nothing was said about the image: no answer came, or one that says later."""
+        return self.answer is None or self.answer.status in BUSY
+
 
 def agreement(bench: Bench, requirement: AgreementRequirement) -> Tried:
     """Ask about every image, then about pictures, and hold class, probabilities and digest to the audited model's.
@@ -66,7 +72,7 @@ def agreement(bench: Bench, requirement: AgreementRequirement) -> Tried:
     for question in asked:
         _judge_time(tried, question)
     _judge_all(tried, asked, bench, requirement)
-    silent = sum(one.answer is None or one.answer.status in (429, 503) for one in asked)
+    silent = sum(one.open for one in asked)
     if silent and not tried.findings:
         raise TargetError(f"{silent} of {len(asked)} questions had no answer: nothing is known of those images")
     return tried
@@ -85,8 +91,7 @@ def _ask(server: Server, questions: list[_Question], seed: int, late: Event) -> 
             question.answer = caller.ask(question.body, question.kind, PATHS)
             question.seconds, question.look = max(question.seconds, time.monotonic() - begun), caller.look
             silent += question.answer is None
-            answered = question.answer is not None and question.answer.status not in (429, 503)
-            if answered or silent == SILENT or not server.child.running:
+            if not question.open or silent == SILENT or not server.child.running:
                 break
             time.sleep(0.05 * 2**attempt)
         slow += question.seconds > LATE_SECONDS
@@ -97,7 +102,7 @@ def _ask(server: Server, questions: list[_Question], seed: int, late: Event) -> 
 
 def _judge_time(tried: Tried, question: _Question) -> None:
     if question.seconds > LATE_SECONDS:
-        came = "no answer" if question.answer is None else f"status {question.answer.status}"
+        came = client.outcome(question.answer)
         limit = f"told to take no more than {LIMIT_SECONDS} s"
         tried.add(
             "late", question.where, f"{came} after {question.seconds:.1f} s of a server {limit} ({question.look})"
@@ -108,7 +113,7 @@ def _judge_all(tried: Tried, asked: list[_Question], bench: Bench, requirement: 
     """Compare every answer that came; adds what was found, and figures."""
     furthest, taken, seen = 0.0, 0, 0.0
     for one in asked:
-        if one.answer is None or one.answer.status in (429, 503):
+        if one.answer is None or one.open:
             continue
         if one.picture is None:
             furthest = max(

@@ -27,6 +27,8 @@ from audit.serving.client import Answer, Header
 TOOL = "served model"
 MUCH = 1_000_000  # requests a minute: no limit for a check that looks at something else
 COMMAND_SECONDS = 60.0
+ASK_AGAIN_SECONDS = 0.2
+BUSY = (429, 503)  # refusals that say: later
 TRIES = 6  # of a request that the server is too busy for
 BODY_BYTES = 65_536  # the limits of an ordinary server: far from what a question needs, near enough to be reached
 IN_FLIGHT = 4  # predictions at once
@@ -126,7 +128,7 @@ class Server:
         answer = None
         for attempt in range(TRIES):
             answer = self.send(sent, half_close=half_close)
-            if answer is None or answer.status not in (429, 503) or not self.child.running:
+            if answer is None or answer.status not in BUSY or not self.child.running:
                 break
             time.sleep(0.05 * 2**attempt)
         return answer
@@ -292,6 +294,16 @@ def together(things: Sequence[Thing], threads: int, do: Callable[[Thing], Made])
     """Do something with every thing, on a bounded number of threads; the results in the things' order."""
     with ThreadPoolExecutor(max_workers=threads) as pool:
         return list(pool.map(do, things))
+
+
+def until(status: int, seconds: float, ask: Callable[[], Answer | None]) -> Answer | None:
+    """Ask again and again until an answer has a status, for some seconds; returns the last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if (answer is not None and answer.status == status) or time.monotonic() > deadline:
+            return answer
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def entries(log: Path) -> list[dict[str, Any]]:

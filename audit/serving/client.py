@@ -50,6 +50,11 @@ class Answer:
         return f"{head}\n\n{self.body.decode('utf-8', errors='replace')}"
 
 
+def outcome(answer: Answer | None) -> str:
+    """Return what came, in words."""
+    return "no answer" if answer is None else f"status {answer.status}"
+
+
 def request(
     method: str,
     path: str,

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from audit.errors import TargetError
-from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.bench import Bench, Server, Tried, together, until
 from audit.serving.lines import anew, edited
 
 NOTICED_WITHIN = 12.0  # seconds in which a changed log must turn readiness red
@@ -165,14 +165,9 @@ def edit_in_place(path: Path) -> None:
 def _notices(bench: Bench, server: Server, what: str, tried: Tried) -> None:
     """Wait for readiness to turn red; then nothing is predicted any more."""
     tried.n += 1
-    deadline, said = time.monotonic() + NOTICED_WITHIN, "nothing"
-    while time.monotonic() < deadline:
-        answer = server.get("/readyz")
-        said = "nothing" if answer is None else str(answer.status)
-        if answer is not None and answer.status == 503:
-            break
-        time.sleep(0.2)
-    else:
+    ready = until(503, NOTICED_WITHIN, lambda: server.get("/readyz"))
+    if ready is None or ready.status != 503:
+        said = "nothing" if ready is None else ready.status
         message = f"{what}: /readyz still says {said} after {NOTICED_WITHIN:.0f} s"
         tried.add("log change not noticed", "/readyz", message)
         return

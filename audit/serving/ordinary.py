@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from audit.serving import client
 from audit.serving.bench import Bench, Server, Tried
 
 OTHERS_SECONDS = 5.0  # within which an ordinary question must be answered meanwhile
@@ -31,6 +32,6 @@ class Waits:
             answer = self._server.predict(self._bench.sample, seconds=OTHERS_SECONDS - AGAIN_SECONDS)
         self.seconds.append(time.monotonic() - began)
         if answer is None or answer.status != 200:
-            said = "no answer" if answer is None else f"status {answer.status}"
+            said = client.outcome(answer)
             message = f"{when} an ordinary question: {said} within {OTHERS_SECONDS:g} s"
             self._tried.add("others wait", "/predict", message)

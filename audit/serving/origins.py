@@ -99,7 +99,7 @@ def origins(listener: Listener, paths: Sequence[str], body: bytes) -> None:
                 listener.tried.add("foreign page let in", line(sent), message)
     answer = listener.send(client.request("POST", "/predict", body, [("Origin", f"http://{own}")], host=own))
     if answer is None or answer.status != 200:
-        said = "no answer" if answer is None else f"status {answer.status}"
+        said = client.outcome(answer)
         listener.tried.add(
             "own page refused", "POST /predict", f"Origin: http://{own}, Host: {own}: {said}, expected 200"
         )

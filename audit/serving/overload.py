@@ -19,10 +19,9 @@ from audit.errors import TargetError
 from audit.records import Probe
 from audit.requirements import OverloadRequirement
 from audit.serving import client
-from audit.serving.bench import IN_FLIGHT, ORDINARY, Bench, Server, Tried, entries, together
+from audit.serving.bench import BUSY, IN_FLIGHT, ORDINARY, Bench, Server, Tried, entries, together
 
 UNLOADED = 30  # questions one after the other, for the yardstick
-REFUSALS = (429, 503)
 QUEUED = 2 * IN_FLIGHT  # times the unloaded median: at most IN_FLIGHT at once slow each other down less than that
 AT_ONCE_SECONDS = 1.0  # that a refusal may take in the middle
 PRESSING, SHARE_SECONDS = 16, 2.5  # clients of one token that ask without a pause, and for how long
@@ -65,7 +64,7 @@ def overload(bench: Bench, requirement: OverloadRequirement) -> Tried:
         ]
         spent = time.monotonic() - began
         share = _shared(bench, tried)  # while the refusals are folded
-        refused = sum(reply.status in REFUSALS for reply in replies)
+        refused = sum(reply.status in BUSY for reply in replies)
         logged = _logged(server, refused)
     _judge(tried, replies, right, logged)
     _judge_refusals(tried, replies, median)
@@ -128,7 +127,7 @@ def _shared(bench: Bench, tried: Tried) -> dict[str, int]:
 
         together(range(PRESSING + 1), PRESSING + 1, ask)
     _judge_share(tried, pressed, quiet)
-    told = {"share_pressed": len(pressed), "share_refused": sum(one.status in REFUSALS for one in pressed)}
+    told = {"share_pressed": len(pressed), "share_refused": sum(one.status in BUSY for one in pressed)}
     return told | {"share_other": len(quiet), "share_other_refused": sum(one.status != 200 for one in quiet)}
 
 
@@ -148,7 +147,7 @@ def _judge_share(tried: Tried, pressed: Sequence[_Reply], quiet: Sequence[_Reply
 def _judge_refusals(tried: Tried, replies: Sequence[_Reply], median: float) -> None:
     """Find a server that lets everybody wait, and refusals that come late."""
     accepted = [one.seconds for one in replies if one.status == 200]
-    refusals = [one.seconds for one in replies if one.status in REFUSALS]
+    refusals = [one.seconds for one in replies if one.status in BUSY]
     middle = statistics.median(accepted) if accepted else 0.0
     if not refusals and middle > QUEUED * median:
         tried.add(
@@ -185,7 +184,7 @@ def _logged(server: Server, refused: int) -> _Logged:
     deadline = time.monotonic() + FOLDED_SECONDS
     while True:
         lines = entries(server.log)
-        counted = sum(int(line.get("count") or 1) for line in lines if line.get("status") in REFUSALS)
+        counted = sum(int(line.get("count") or 1) for line in lines if line.get("status") in BUSY)
         if counted >= refused or time.monotonic() > deadline:
             return _Logged(Counter(str(line.get("request_id")) for line in lines), counted)
         time.sleep(0.5)
@@ -198,9 +197,9 @@ def _judge(tried: Tried, replies: list[_Reply], right: dict[int, object], logged
             tried.add("dropped", "/predict", "a connection was closed, or stayed silent, without an answer")
         elif reply.status == 200 and reply.chosen != right[reply.body]:
             tried.add("wrong answer", "/predict", f"image {reply.body}: {reply.chosen}, unloaded {right[reply.body]}")
-        elif reply.status in REFUSALS and not _is_later(reply.retry):
+        elif reply.status in BUSY and not _is_later(reply.retry):
             tried.add("no Retry-After", "/predict", f"{reply.status} without seconds in Retry-After: {reply.retry!r}")
-        elif reply.status not in (200, *REFUSALS):
+        elif reply.status not in (200, *BUSY):
             tried.add("not refused cleanly", "/predict", f"status {reply.status}, expected 200, 429 or 503")
         if reply.status and reply.request_id is None:
             tried.add("no request id", "/predict", f"status {reply.status} without X-Request-Id")
@@ -210,7 +209,7 @@ def _judge(tried: Tried, replies: list[_Reply], right: dict[int, object], logged
         if times > 1 or lines > 1 or (request_id in predicted and not lines):
             message = f"request {request_id}: {times} answers, {lines} lines in the log, expected one each"
             tried.add("not exactly once", "/predict", message)
-    refused = sum(reply.status in REFUSALS for reply in replies)
+    refused = sum(reply.status in BUSY for reply in replies)
     if logged.refused < refused:
         tried.add(
             "refusals not counted", "audit log", f"{refused} requests were refused, the log tells of {logged.refused}"

@@ -77,11 +77,6 @@ def is_limited(answer: Answer | None) -> bool:
     return answer is not None and answer.status == 429
 
 
-def status(answer: Answer | None) -> str:
-    """Return what came, in words."""
-    return "no answer" if answer is None else f"status {answer.status}"
-
-
 def in_open_mode(bench: Bench) -> Tried:
     """Ask more often than an address may, then look like somebody else."""
     tried = Tried()
@@ -133,7 +128,7 @@ def reach(one: Client) -> tuple[int, bool]:
     answered, last = one.until_limited()
     if not is_limited(last):
         said = f"{one.who} had {answered} answers within seconds, allowed are {one.limit} a minute"
-        one.tried.add("no limit", PREDICT, f"{said}; the last one: {status(last)}")
+        one.tried.add("no limit", PREDICT, f"{said}; the last one: {client.outcome(last)}")
         return answered, False
     again = None if last is None else last.header("Retry-After")
     if again is None or not again.isdecimal() or int(again) == 0:
@@ -202,7 +197,7 @@ def _batches(one: Client, name: str, path: str, body: bytes) -> str | None:
     if images > one.most:
         said = f"{one.who} had {images} images predicted within seconds, {one.limit} in a request ({name})"
         one.tried.add("batch costs one", path, f"{said}; allowed are {one.limit} a minute")
-    return None if images or is_limited(answer) else f"several images as {name}: {status(answer)}"
+    return None if images or is_limited(answer) else f"several images as {name}: {client.outcome(answer)}"
 
 
 def _over_one_connection(one: Client) -> None:
@@ -214,7 +209,9 @@ def _over_one_connection(one: Client) -> None:
             answer = ask(sent) or one.server.send(sent)  # who refuses may also close
             if answer is None or is_limited(answer):
                 return
-    said = f"{one.most + 1} malformed requests of {one.who} over one connection within seconds: {status(answer)}"
+    said = (
+        f"{one.most + 1} malformed requests of {one.who} over one connection within seconds: {client.outcome(answer)}"
+    )
     one.tried.add("no limit", PREDICT, f"{said}, allowed are {one.limit} a minute")
 
 
@@ -222,7 +219,7 @@ def _refused_ones(one: Client) -> None:
     """Ask what is refused; it has to be counted all the same. The token is one for figures only."""
     _, last = one.until_limited()
     if not is_limited(last):
-        said = f"{one.most + 1} requests with a token of another scope within seconds: {status(last)}"
+        said = f"{one.most + 1} requests with a token of another scope within seconds: {client.outcome(last)}"
         one.tried.add("refusals not counted", PREDICT, f"{said}, allowed are {one.limit} a minute")
 
 
@@ -284,7 +281,7 @@ def _knows_tokens(several: dict[str, Client], path: str, guessed: Answer | None)
 def _expect_visitor(visitor: Client, where: str) -> None:
     answer = visitor.ask()
     if answer is None or answer.status != 200:
-        visitor.tried.add("refused", PREDICT, f"the right token, from {where}: {status(answer)}, expected 200")
+        visitor.tried.add("refused", PREDICT, f"the right token, from {where}: {client.outcome(answer)}, expected 200")
 
 
 def _from_everywhere(visitor: Client, chance: Chance, guess: Ask) -> None:

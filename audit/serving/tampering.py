@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from audit.errors import TargetError
 from audit.requirements import TamperingRequirement
-from audit.serving.bench import Bench, Server, Tried, together
+from audit.serving.bench import Bench, Server, Tried, together, until
 from audit.serving.lines import edited
 from audit.serving.log_tampering import try_log_files
 
@@ -88,12 +87,9 @@ def _change(path: Path, *, hide: bool = False) -> None:
 
 def _notices(tried: Tried, server: Server) -> None:
     """Wait for readiness to turn red."""
-    deadline, answer = time.monotonic() + NOTICED_WITHIN, None
-    while time.monotonic() < deadline:
-        answer = server.get("/readyz")
-        if answer is not None and answer.status == 503:
-            return
-        time.sleep(0.2)
+    answer = until(503, NOTICED_WITHIN, lambda: server.get("/readyz"))
+    if answer is not None and answer.status == 503:
+        return
     said = "silence" if answer is None else str(answer.status)
     tried.add("not noticed", "/readyz", f"still {said} after a byte of the weight file had changed while it was served")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from audit.serving.asking import Asking, Told
-from audit.serving.bench import Bench, Server, Tried, entries
+from audit.serving.bench import Bench, Server, Tried, entries, until
 
 ASKED = 12  # questions while nothing can be written
 AGAIN_SECONDS = 12.0  # within which it must answer again, or notice
@@ -78,10 +78,5 @@ def _full(server: Server) -> Iterator[None]:
 
 
 def _answers_again(bench: Bench, server: Server) -> bool:
-    deadline = time.monotonic() + AGAIN_SECONDS
-    while time.monotonic() < deadline:
-        answer = server.predict(bench.sample)
-        if answer is not None and answer.status == 200:
-            return True
-        time.sleep(0.2)
-    return False
+    answer = until(200, AGAIN_SECONDS, lambda: server.predict(bench.sample))
+    return answer is not None and answer.status == 200
